@@ -1,0 +1,150 @@
+//! The command line: parse and dispatch, one file a subcommand.
+
+mod check;
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use counterweight::error::{Error, Result};
+use counterweight::job::Job;
+use counterweight::operator::{JobContext, Report};
+use counterweight::session::{Bytes, SessionOptions};
+use counterweight::storage::Storage;
+use tracing_subscriber::EnvFilter;
+
+/// Audit learned propensities in SQL, and train conversion models with losses that balance them.
+#[derive(Debug, Parser)]
+#[command(name = "counterweight", version, propagate_version = true)]
+struct Cli {
+    #[command(flatten)]
+    global: GlobalArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Check(check::CheckArgs),
+}
+
+#[derive(Debug, Args)]
+struct GlobalArgs {
+    /// How log lines look on standard error
+    #[arg(long, global = true, value_enum, default_value_t, env = "COUNTERWEIGHT_LOG_FORMAT")]
+    log_format: LogFormat,
+    /// Which log lines are shown, such as `debug` or `counterweight=trace`
+    #[arg(long, global = true, default_value = "info", env = "COUNTERWEIGHT_LOG")]
+    log: String,
+    /// Bytes that queries may hold before they spill, such as 512MB or 2GiB
+    #[arg(long, global = true, value_name = "BYTES")]
+    memory_limit: Option<Bytes>,
+    /// Threads that run queries and train models
+    #[arg(long, global = true, value_name = "N")]
+    threads: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum LogFormat {
+    /// One line of text an event
+    #[default]
+    Text,
+    /// One JSON object an event
+    Json,
+}
+
+/// The arguments of every subcommand that runs a job.
+#[derive(Debug, Args)]
+struct JobArgs {
+    /// The job file
+    #[arg(value_name = "JOB")]
+    job: PathBuf,
+    /// Set a key of the job, such as `vars.dir=/data`, `seed=3` or `train.loss.phi="K"`; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl JobArgs {
+    /// Reads the job and opens its tables.
+    async fn open(&self, global: &GlobalArgs) -> Result<JobContext> {
+        let mut job = Job::load(&self.job, &self.set)?;
+        let Job { session, .. } = &mut job;
+        session.memory_limit = global.memory_limit.or(session.memory_limit);
+        session.threads = global.threads.or(session.threads);
+        let context = JobContext::open(job, Arc::new(Storage::from_env())).await?;
+        let interrupt = context.interrupt.clone();
+        tokio::spawn(async move {
+            if tokio::signal::ctrl_c().await.is_ok() {
+                interrupt.cancel();
+                tracing::warn!("interrupted: ending cleanly; interrupt again to stop at once");
+            }
+            if tokio::signal::ctrl_c().await.is_ok() {
+                std::process::exit(130);
+            }
+        });
+        Ok(context)
+    }
+}
+
+impl GlobalArgs {
+    #[expect(dead_code, reason = "the subcommands without a job file")]
+    fn session_options(&self) -> SessionOptions {
+        SessionOptions { memory_limit: self.memory_limit, threads: self.threads, ..SessionOptions::default() }
+    }
+}
+
+/// Prints a report: its tables on standard output, what was written on standard error.
+#[expect(dead_code, reason = "the subcommands that run an operator")]
+fn show(report: &Report) -> Result<()> {
+    print(&report.text)?;
+    for url in &report.outputs {
+        tracing::info!("wrote {url}");
+    }
+    Ok(())
+}
+
+/// Writes text to standard output.
+fn print(text: &str) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    Ok(stdout.flush()?)
+}
+
+pub(crate) fn main() -> ExitCode {
+    let Cli { global, command } = Cli::parse();
+    start_logging(&global);
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = global.threads {
+        runtime.worker_threads(threads.max(1));
+    }
+    let result = runtime.enable_all().build().map_err(Error::from).and_then(|runtime| {
+        runtime.block_on(async {
+            match command {
+                Command::Check(args) => check::run(&global, args).await,
+            }
+        })
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader of our output has seen enough.
+        Err(Error::Io(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("counterweight: {error}");
+            ExitCode::from(if error.is_invalid_input() { 2 } else { 1 })
+        }
+    }
+}
+
+fn start_logging(global: &GlobalArgs) {
+    let filter = EnvFilter::try_new(&global.log).unwrap_or_else(|error| {
+        eprintln!("counterweight: --log {:?}: {error}; showing `info`", global.log);
+        EnvFilter::new("info")
+    });
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match global.log_format {
+        LogFormat::Text => logs.with_target(false).with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => logs.json().flatten_event(true).init(),
+    }
+}

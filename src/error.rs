@@ -1,0 +1,98 @@
+//! The one error type of the crate.
+
+use std::fmt;
+
+use datafusion::arrow::error::ArrowError;
+use datafusion::error::DataFusionError;
+use datafusion::parquet::errors::ParquetError;
+
+/// What every fallible function here returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a job, a query or a file could not be handled.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Input that its author can mend. The message names what is wrong (file, key, column, value) and the cure.
+    #[error("{0}")]
+    Invalid(String),
+    /// A query could not be planned or run.
+    #[error("{}", .0.strip_backtrace())]
+    DataFusion(#[from] DataFusionError),
+    /// Arrow data could not be converted.
+    #[error(transparent)]
+    Arrow(#[from] ArrowError),
+    /// A Parquet file could not be read or written.
+    #[error(transparent)]
+    Parquet(#[from] ParquetError),
+    /// An object store refused a request.
+    #[error(transparent)]
+    Storage(#[from] object_store::Error),
+    /// A local file or stream failed.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// libtorch failed.
+    #[cfg(feature = "train")]
+    #[error("libtorch: {0}")]
+    Torch(#[from] tch::TchError),
+    /// One of the above, with what was being done.
+    #[error("{context}: {source}")]
+    Context {
+        /// What was being done, and to what.
+        context: String,
+        /// Why it failed.
+        source: Box<Error>,
+    },
+    /// The run was interrupted before it had anything worth keeping.
+    #[error("interrupted; nothing was written")]
+    Interrupted,
+}
+
+/// Adds what was being done to an error.
+pub trait Context<T> {
+    /// Wraps the error, if any, with `context`.
+    fn context<C: fmt::Display>(self, context: impl FnOnce() -> C) -> Result<T>;
+}
+
+impl<T, E: Into<Error>> Context<T> for std::result::Result<T, E> {
+    fn context<C: fmt::Display>(self, context: impl FnOnce() -> C) -> Result<T> {
+        self.map_err(|error| Error::Context { context: context().to_string(), source: Box::new(error.into()) })
+    }
+}
+
+impl Error {
+    /// Whether the cause is input that its author can mend, as opposed to the world failing.
+    pub fn is_invalid_input(&self) -> bool {
+        match self {
+            Error::Invalid(_) => true,
+            Error::Context { source, .. } => source.is_invalid_input(),
+            _ => false,
+        }
+    }
+}
+
+/// Returns early with [`Error::Invalid`].
+macro_rules! invalid {
+    ($($message:tt)*) => { return Err($crate::error::Error::Invalid(format!($($message)*))) };
+}
+pub(crate) use invalid;
+
+/// The candidate nearest to `word`, if one is near enough to be what was meant.
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::damerau_levenshtein(&word.to_lowercase(), &candidate.to_lowercase()), candidate))
+        .min()
+        .filter(|(distance, candidate)| *distance <= 2.max(candidate.len() / 3))
+        .map(|(_, candidate)| candidate)
+}
+
+/// `; did you mean "x"?` for the nearest candidate, or else the list of them.
+pub fn suggestion<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str> + Clone) -> String {
+    match nearest(word, candidates.clone()) {
+        Some(candidate) => format!("; did you mean {candidate:?}?"),
+        None => {
+            let known: Vec<_> = candidates.into_iter().collect();
+            format!("; it is one of: {}", known.join(", "))
+        }
+    }
+}

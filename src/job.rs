@@ -1,0 +1,759 @@
+//! The job file: what to read, what the columns mean, what to train, score and audit, and where the results go.
+//!
+//! A job is TOML. Inputs are named tables; every data set is a SQL query over them. Text may refer to `${name}`: an entry
+//! of `[vars]`, or the job's `name` or `seed`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use toml::{Table as Toml, Value};
+
+use crate::error::{Context, Error, Result, invalid, nearest, suggestion};
+use crate::session::{SessionOptions, TableFormat};
+
+/// A whole job file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Job {
+    /// The job's name: the `table` label of its metrics, and the default of report titles.
+    pub name: String,
+    /// Seeds every random choice.
+    #[serde(default)]
+    pub seed: u64,
+    /// Where models are trained and scored.
+    #[serde(default)]
+    pub device: DeviceSpec,
+    /// Text that `${name}` stands for elsewhere in the file.
+    #[serde(default)]
+    pub vars: BTreeMap<String, String>,
+    /// What queries may use of the machine.
+    #[serde(default)]
+    pub session: SessionOptions,
+    /// Input tables by name.
+    #[serde(default)]
+    pub tables: BTreeMap<String, TableSpec>,
+    /// Which column plays which role.
+    #[serde(default)]
+    pub columns: Columns,
+    /// What a row is, and what all of the population is.
+    #[serde(default)]
+    pub population: Population,
+    /// What `counterweight train` does.
+    pub train: Option<TrainSpec>,
+    /// What `counterweight score` does.
+    pub score: Option<ScoreSpec>,
+    /// What `counterweight audit` does, by the audit's name.
+    #[serde(default)]
+    pub audit: BTreeMap<String, AuditSpec>,
+}
+
+/// Where tensors live.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DeviceSpec {
+    /// The first GPU where there is one, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The GPU of that index.
+    Cuda(usize),
+}
+
+/// An input table: files at a URL.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TableSpec {
+    /// A file, a folder (ending in `/`, partitioned `key=value/` or not) or a glob.
+    pub url: String,
+    /// See [`TableFormat::format`].
+    pub format: Option<String>,
+    /// See [`TableFormat::compression`].
+    pub compression: Option<String>,
+    /// See [`TableFormat::header`].
+    pub header: Option<bool>,
+    /// See [`TableFormat::delimiter`].
+    pub delimiter: Option<char>,
+    /// See [`TableFormat::schema`].
+    pub schema: Option<String>,
+}
+
+impl TableSpec {
+    /// How the files are read.
+    pub fn format(&self) -> TableFormat {
+        let Self { url: _, format, compression, header, delimiter, schema } = self.clone();
+        TableFormat { format, compression, header, delimiter, schema }
+    }
+}
+
+/// The column of a query's result that plays each role. A role without a column is absent.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Columns {
+    /// User identity: integers or text.
+    pub user: Option<String>,
+    /// Item identity: integers or text.
+    pub item: Option<String>,
+    /// o: whether the outcome was let happen (clicked, exposed, rated). Boolean, or a number that is 0 or 1.
+    pub treated: Option<String>,
+    /// r: known only where treated; 0 to 1 (conversion, or a binarised rating).
+    pub outcome: Option<String>,
+    /// p̂: the probability of being treated.
+    pub propensity: Option<String>,
+    /// r̂: the predicted outcome.
+    pub prediction: Option<String>,
+    /// e: the error of the prediction; derived from prediction and outcome where absent.
+    pub error: Option<String>,
+    /// ê: a model's estimate of the error.
+    pub imputed_error: Option<String>,
+    /// φ: numeric columns, or one column of vectors. Absent, φ = 1.
+    pub phi: Vec<String>,
+    /// The true probability of the outcome, known in simulations: with it an audit shows the true error.
+    pub true_conversion: Option<String>,
+    /// The true propensity, known in simulations.
+    pub true_propensity: Option<String>,
+}
+
+impl Columns {
+    /// These roles, with those that `over` names taken from there.
+    pub fn overridden(&self, over: &Self) -> Self {
+        let either = |ours: &Option<String>, theirs: &Option<String>| theirs.clone().or_else(|| ours.clone());
+        Self {
+            user: either(&self.user, &over.user),
+            item: either(&self.item, &over.item),
+            treated: either(&self.treated, &over.treated),
+            outcome: either(&self.outcome, &over.outcome),
+            propensity: either(&self.propensity, &over.propensity),
+            prediction: either(&self.prediction, &over.prediction),
+            error: either(&self.error, &over.error),
+            imputed_error: either(&self.imputed_error, &over.imputed_error),
+            phi: if over.phi.is_empty() { self.phi.clone() } else { over.phi.clone() },
+            true_conversion: either(&self.true_conversion, &over.true_conversion),
+            true_propensity: either(&self.true_propensity, &over.true_propensity),
+        }
+    }
+}
+
+/// The population D.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Population {
+    /// What a row of a data set is.
+    pub shape: Shape,
+    /// A query whose one column lists every user; by default those of the training set. Matrix shape only.
+    pub users: Option<String>,
+    /// A query whose one column lists every item; by default those of the training set. Matrix shape only.
+    pub items: Option<String>,
+}
+
+/// What a row of a data set is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Shape {
+    /// Every exposure is a row, untreated ones included: the rows are the population.
+    #[default]
+    Log,
+    /// The rows are the treated pairs; the population is all users × all items.
+    Matrix,
+}
+
+/// What to train, on what.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainSpec {
+    /// Settings to start from; keys given here win over the preset's.
+    pub preset: Option<String>,
+    /// The data sets.
+    pub data: DataSpec,
+    /// The models.
+    #[serde(default)]
+    pub model: ModelSpec,
+    /// The loss.
+    pub loss: LossSpec,
+    /// The optimiser.
+    #[serde(default)]
+    pub optimizer: OptimizerSpec,
+    /// How models are evaluated, and when training stops.
+    #[serde(default)]
+    pub evaluation: EvaluationSpec,
+    /// URL of the model folder.
+    pub output: String,
+}
+
+/// Queries that give the data sets, with the columns that [`Columns`] names.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataSpec {
+    /// The biased log to learn from.
+    pub train: String,
+    /// Rows that decide when to stop: treated ones, better yet a uniform sample.
+    pub validation: String,
+    /// Rows that are evaluated once, at the end.
+    pub test: Option<String>,
+}
+
+/// The models of propensity, prediction and imputation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelSpec {
+    /// The kind of each model.
+    pub kind: ModelKind,
+    /// Length K of the user and item embeddings.
+    pub dim: usize,
+}
+
+impl Default for ModelSpec {
+    fn default() -> Self {
+        Self { kind: ModelKind::MatrixFactorization, dim: 64 }
+    }
+}
+
+/// The kind of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ModelKind {
+    /// u·v + b_u + b_i, one set of embeddings a task.
+    MatrixFactorization,
+}
+
+/// The loss and its weights (Li et al., ICML 2023).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LossSpec {
+    /// The estimator of the ideal loss.
+    pub method: Method,
+    /// The balancing representation.
+    #[serde(default)]
+    pub phi: Phi,
+    /// L_p: how the propensity model is fitted to the treatment.
+    #[serde(default)]
+    pub propensity_loss: PointLoss,
+    /// L: how a prediction is compared with an outcome; e = L(r̂, r).
+    #[serde(default = "squared_error")]
+    pub prediction_loss: PointLoss,
+    /// ê: how the imputation model gives an imputed error. `dr-v2` only.
+    #[serde(default)]
+    pub imputed_error: ImputedError,
+    /// Weight of L_p.
+    #[serde(default = "one")]
+    pub propensity_weight: f64,
+    /// α: weight of the click-and-convert loss MSE(p̂·r̂, o·r).
+    #[serde(default)]
+    pub ctcvr_weight: f64,
+    /// β: weight of the IPS or DR estimate.
+    #[serde(default = "one")]
+    pub estimator_weight: f64,
+    /// γ, or λ where β = 1: weight of BMSE.
+    pub balance_weight: f64,
+    /// Weight of L_e. `dr-v2` only.
+    #[serde(default = "one")]
+    pub imputation_weight: f64,
+    /// Whether 1/p̂ in the estimator and in L_e is taken as a constant, so that only L_p and BMSE train the propensity.
+    #[serde(default)]
+    pub stop_gradient: bool,
+    /// p̂ is kept at least this far from 0 and 1 wherever it divides.
+    #[serde(default = "propensity_clip")]
+    pub propensity_clip: f64,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+fn propensity_clip() -> f64 {
+    1e-6
+}
+
+fn squared_error() -> PointLoss {
+    PointLoss::SquaredError
+}
+
+/// The estimator of the ideal loss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// IPS + λ·BMSE.
+    IpsV2,
+    /// DR + λ·BMSE.
+    DrV2,
+}
+
+/// The balancing representation φ.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phi {
+    /// A constant.
+    #[default]
+    #[serde(rename = "1")]
+    One,
+    /// The element-wise product of the propensity model's embeddings, p_u ⊙ q_i.
+    #[serde(rename = "K")]
+    Product,
+    /// Their concatenation, [p_u : q_i].
+    #[serde(rename = "2K")]
+    Concatenation,
+    /// The prediction r̂.
+    #[serde(rename = "R")]
+    Prediction,
+}
+
+/// How a probability is compared with a 0/1 value.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PointLoss {
+    /// −y·log(p) − (1−y)·log(1−p).
+    #[default]
+    CrossEntropy,
+    /// (p − y)².
+    SquaredError,
+}
+
+/// How the imputation model gives an imputed error ê.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImputedError {
+    /// ê is the model's output.
+    #[default]
+    Output,
+    /// The model gives a pseudo-label, and ê = (r̂ − pseudo-label)².
+    PseudoLabel,
+}
+
+/// Adam, one set of rates a model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OptimizerSpec {
+    /// Passes over the population, at most.
+    pub epochs: usize,
+    /// Rows of a mini-batch. Log shape.
+    pub batch_size: usize,
+    /// Users of a block. Matrix shape.
+    pub block_users: usize,
+    /// Items of a block. Matrix shape.
+    pub block_items: usize,
+    /// Rates of the prediction model.
+    pub prediction: AdamSpec,
+    /// Rates of the propensity model.
+    pub propensity: AdamSpec,
+    /// Rates of the imputation model.
+    pub imputation: AdamSpec,
+}
+
+impl Default for OptimizerSpec {
+    fn default() -> Self {
+        Self {
+            epochs: 500,
+            batch_size: 8192,
+            block_users: 2000,
+            block_items: 200,
+            prediction: AdamSpec::default(),
+            propensity: AdamSpec::default(),
+            imputation: AdamSpec::default(),
+        }
+    }
+}
+
+/// Adam's settings for one model.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdamSpec {
+    /// Learning rate.
+    pub lr: f64,
+    /// L2 penalty added to the gradient.
+    pub weight_decay: f64,
+}
+
+impl Default for AdamSpec {
+    fn default() -> Self {
+        Self { lr: 1e-3, weight_decay: 0.0 }
+    }
+}
+
+/// How models are evaluated, and when training stops.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EvaluationSpec {
+    /// Length of the ranked list in Recall@K and NDCG@K.
+    pub k: usize,
+    /// The validation metric that picks the best epoch.
+    pub metric: Metric,
+    /// Epochs without a better metric before training stops.
+    pub patience: usize,
+}
+
+impl Default for EvaluationSpec {
+    fn default() -> Self {
+        Self { k: 5, metric: Metric::Auc, patience: 30 }
+    }
+}
+
+/// A metric of a trained model on a data set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    /// Area under the ROC curve of prediction against outcome. Higher is better.
+    Auc,
+    /// Hits among the K best-ranked over positives, mean over users with a positive. Higher is better.
+    Recall,
+    /// Normalised discounted cumulative gain at K. Higher is better.
+    Ndcg,
+    /// Mean cross-entropy of prediction against outcome. Lower is better.
+    LogLoss,
+    /// Balance of the propensities on the training population. Lower is better.
+    Bmse,
+}
+
+/// A table to score.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScoreSpec {
+    /// Name of the input table, one of `[tables]`.
+    pub table: String,
+    /// URL of the model folder; by default the one that `[train]` writes.
+    pub model: Option<String>,
+    /// URL of the folder that the scored files are written to, laid out as the input's.
+    pub output: String,
+    /// What an unknown user or item gets.
+    #[serde(default)]
+    pub unknown: Unknown,
+}
+
+/// What a user or item that the model never saw gets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unknown {
+    /// The run stops and names it.
+    #[default]
+    Error,
+    /// The mean embedding and bias of those known.
+    Average,
+}
+
+/// A table to audit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditSpec {
+    /// A query that gives the table to audit.
+    pub query: String,
+    /// Roles that differ from the job's.
+    #[serde(default)]
+    pub columns: Columns,
+    /// Columns whose values are segments to look at one by one.
+    #[serde(default)]
+    pub segments: Vec<String>,
+    /// How many of the worst segments are shown.
+    #[serde(default = "worst_segments")]
+    pub worst: usize,
+    /// Bins of the calibration table.
+    #[serde(default = "propensity_bins")]
+    pub propensity_bins: usize,
+    /// How the error is derived where no column holds it.
+    #[serde(default = "squared_error")]
+    pub prediction_loss: PointLoss,
+    /// λ of the IPS-V2 and DR-V2 estimates.
+    #[serde(default = "one")]
+    pub balance_weight: f64,
+    /// URL of the folder that the results are written to, as Parquet and JSON.
+    pub output: Option<String>,
+    /// URL of the Prometheus text file.
+    pub metrics: Option<String>,
+}
+
+fn worst_segments() -> usize {
+    10
+}
+
+fn propensity_bins() -> usize {
+    10
+}
+
+impl Job {
+    /// Reads a job file, after `--set` assignments such as `vars.dir=/data` or `train.loss.phi="K"`.
+    ///
+    /// # Errors
+    /// Where the text is no TOML (with line and column), a key is unknown (with the nearest known one), a value is of
+    /// the wrong kind or out of range, or `${name}` refers to nothing. The message names the key.
+    pub fn parse(text: &str, assignments: &[String]) -> Result<Self> {
+        let mut table: Toml =
+            toml::from_str(text).map_err(|error| Error::Invalid(error.to_string().trim_end().to_owned()))?;
+        for assignment in assignments {
+            assign(&mut table, assignment)?;
+        }
+        merge_preset(&mut table)?;
+        substitute(&mut table)?;
+        let job: Self = serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
+            let path = error.path().to_string();
+            Error::Invalid(explain(&path, error.into_inner().message()))
+        })?;
+        job.validate()?;
+        Ok(job)
+    }
+
+    /// Reads the job file at a local path.
+    pub fn load(path: &std::path::Path, assignments: &[String]) -> Result<Self> {
+        let text = std::fs::read_to_string(path).context(|| format!("cannot read the job file {}", path.display()))?;
+        Self::parse(&text, assignments).context(|| path.display().to_string())
+    }
+
+    fn validate(&self) -> Result<()> {
+        if let Some(train) = &self.train {
+            train.validate()?;
+        }
+        let matrix_only = [("users", &self.population.users), ("items", &self.population.items)];
+        for (key, query) in matrix_only {
+            if query.is_some() && self.population.shape == Shape::Log {
+                invalid!("population.{key} belongs to shape = \"matrix\": in a log the rows are the population");
+            }
+        }
+        if let Some(score) = &self.score {
+            if !self.tables.contains_key(&score.table) {
+                let known = self.tables.keys().map(String::as_str);
+                invalid!("score.table = {:?} is not one of [tables]{}", score.table, suggestion(&score.table, known));
+            }
+            if score.model.is_none() && self.train.is_none() {
+                invalid!(
+                    "score.model is missing: give the URL of a model folder, or a [train] section that writes one"
+                );
+            }
+        }
+        for (name, audit) in &self.audit {
+            positive(&format!("audit.{name}.worst"), audit.worst)?;
+            positive(&format!("audit.{name}.propensity_bins"), audit.propensity_bins)?;
+            non_negative(&format!("audit.{name}.balance_weight"), audit.balance_weight)?;
+        }
+        Ok(())
+    }
+}
+
+impl TrainSpec {
+    fn validate(&self) -> Result<()> {
+        let Self { model, loss, optimizer, evaluation, .. } = self;
+        positive("train.model.dim", model.dim)?;
+        positive("train.optimizer.epochs", optimizer.epochs)?;
+        positive("train.optimizer.batch_size", optimizer.batch_size)?;
+        positive("train.optimizer.block_users", optimizer.block_users)?;
+        positive("train.optimizer.block_items", optimizer.block_items)?;
+        positive("train.evaluation.k", evaluation.k)?;
+        positive("train.evaluation.patience", evaluation.patience)?;
+        let weights = [
+            ("train.loss.propensity_weight", loss.propensity_weight),
+            ("train.loss.ctcvr_weight", loss.ctcvr_weight),
+            ("train.loss.estimator_weight", loss.estimator_weight),
+            ("train.loss.balance_weight", loss.balance_weight),
+            ("train.loss.imputation_weight", loss.imputation_weight),
+            ("train.optimizer.prediction.weight_decay", optimizer.prediction.weight_decay),
+            ("train.optimizer.propensity.weight_decay", optimizer.propensity.weight_decay),
+            ("train.optimizer.imputation.weight_decay", optimizer.imputation.weight_decay),
+        ];
+        for (key, value) in weights {
+            non_negative(key, value)?;
+        }
+        let rates = [
+            ("train.optimizer.prediction.lr", optimizer.prediction.lr),
+            ("train.optimizer.propensity.lr", optimizer.propensity.lr),
+            ("train.optimizer.imputation.lr", optimizer.imputation.lr),
+        ];
+        for (key, value) in rates {
+            if !(value > 0.0 && value.is_finite()) {
+                invalid!("{key} = {value}: give a positive number");
+            }
+        }
+        if !(0.0..0.5).contains(&loss.propensity_clip) {
+            invalid!("train.loss.propensity_clip = {}: give a number from 0 to below 0.5", loss.propensity_clip);
+        }
+        Ok(())
+    }
+}
+
+fn positive(key: &str, value: usize) -> Result<()> {
+    if value == 0 {
+        invalid!("{key} = 0: give at least 1");
+    }
+    Ok(())
+}
+
+fn non_negative(key: &str, value: f64) -> Result<()> {
+    if !(value >= 0.0 && value.is_finite()) {
+        invalid!("{key} = {value}: give a number that is not negative");
+    }
+    Ok(())
+}
+
+/// Applies one `key.path=value`: the value is TOML, or else text.
+fn assign(table: &mut Toml, assignment: &str) -> Result<()> {
+    let Some((path, text)) = assignment.split_once('=').filter(|(path, _)| !path.is_empty()) else {
+        invalid!("--set {assignment:?}: write it as key=value, such as --set vars.dir=/data or --set seed=3");
+    };
+    let value = match toml::from_str::<Toml>(&format!("value = {text}")) {
+        Ok(mut parsed) if parsed.len() == 1 => parsed.remove("value").unwrap_or_else(|| Value::String(text.to_owned())),
+        _ => Value::String(text.to_owned()),
+    };
+    let mut keys: Vec<&str> = path.trim().split('.').collect();
+    let last = keys.pop().unwrap_or_default();
+    let mut inner = table;
+    for key in keys {
+        let entry = inner.entry(key).or_insert_with(|| Value::Table(Toml::new()));
+        let Value::Table(next) = entry else { invalid!("--set {assignment:?}: {key} is a value, not a section") };
+        inner = next;
+    }
+    // Variables are text, whatever they look like.
+    let value = if path.starts_with("vars.") { Value::String(text.to_owned()) } else { value };
+    inner.insert(last.to_owned(), value);
+    Ok(())
+}
+
+const PRESETS: [(&str, &str); 6] = [
+    ("ips-v2", include_str!("train/presets/ips-v2.toml")),
+    ("dr-v2", include_str!("train/presets/dr-v2.toml")),
+    ("coat-ips-v2", include_str!("train/presets/coat-ips-v2.toml")),
+    ("coat-dr-v2", include_str!("train/presets/coat-dr-v2.toml")),
+    ("yahoo-r3-ips-v2", include_str!("train/presets/yahoo-r3-ips-v2.toml")),
+    ("yahoo-r3-dr-v2", include_str!("train/presets/yahoo-r3-dr-v2.toml")),
+];
+
+/// Puts the settings of `train.preset` under those the job gives.
+fn merge_preset(table: &mut Toml) -> Result<()> {
+    let Some(Value::Table(train)) = table.get_mut("train") else { return Ok(()) };
+    let Some(Value::String(name)) = train.get("preset") else { return Ok(()) };
+    let Some((_, text)) = PRESETS.iter().find(|(known, _)| known == name) else {
+        invalid!("train.preset = {name:?} is unknown{}", suggestion(name, PRESETS.map(|(known, _)| known)));
+    };
+    let preset: Toml = toml::from_str(text).map_err(|error| Error::Invalid(format!("preset {name}: {error}")))?;
+    merge_under(train, preset);
+    Ok(())
+}
+
+fn merge_under(over: &mut Toml, under: Toml) {
+    for (key, value) in under {
+        match (over.get_mut(&key), value) {
+            (Some(Value::Table(over)), Value::Table(under)) => merge_under(over, under),
+            (Some(_), _) => {}
+            (None, value) => {
+                over.insert(key, value);
+            }
+        }
+    }
+}
+
+/// Replaces `${name}` in every text of the job.
+fn substitute(table: &mut Toml) -> Result<()> {
+    let mut known: BTreeMap<String, String> = BTreeMap::new();
+    for key in ["name", "seed"] {
+        match table.get(key) {
+            Some(Value::String(text)) => known.insert(key.to_owned(), text.clone()),
+            Some(other) => known.insert(key.to_owned(), other.to_string()),
+            None => known.insert(key.to_owned(), "0".to_owned()),
+        };
+    }
+    if let Some(Value::Table(vars)) = table.get("vars") {
+        for (key, value) in vars {
+            let Value::String(text) = value else {
+                invalid!("vars.{key} = {value}: a variable is text; put it in quotes")
+            };
+            known.insert(key.clone(), text.clone());
+        }
+    }
+    for (key, value) in table.iter_mut().filter(|(key, _)| *key != "vars") {
+        substitute_value(value, &known, key)?;
+    }
+    Ok(())
+}
+
+fn substitute_value(value: &mut Value, known: &BTreeMap<String, String>, path: &str) -> Result<()> {
+    match value {
+        Value::String(text) => *text = substitute_text(text, known, path)?,
+        Value::Array(values) => {
+            for value in values {
+                substitute_value(value, known, path)?;
+            }
+        }
+        Value::Table(table) => {
+            for (key, value) in table {
+                substitute_value(value, known, &format!("{path}.{key}"))?;
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn substitute_text(text: &str, known: &BTreeMap<String, String>, path: &str) -> Result<String> {
+    let mut result = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find("${") {
+        let Some(length) = rest[start..].find('}') else { invalid!("{path}: ${{ without its }}") };
+        let name = &rest[start + 2..start + length];
+        let Some(value) = known.get(name) else {
+            let near = nearest(name, known.keys().map(String::as_str))
+                .map_or(String::new(), |near| format!(" (there is ${{{near}}})"));
+            invalid!(
+                "{path} refers to ${{{name}}}, which is not set{near}; put it in [vars], or pass --set vars.{name}=…"
+            );
+        };
+        result.push_str(&rest[..start]);
+        result.push_str(value);
+        rest = &rest[start + length + 1..];
+    }
+    result.push_str(rest);
+    Ok(result)
+}
+
+/// A deserialiser's complaint, with the key's whole name and, for an unknown one, the nearest known.
+fn explain(path: &str, message: &str) -> String {
+    let quoted = |text: &str| text.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    let message = message.trim_end();
+    let section = if path == "." { "the job file".to_owned() } else { format!("[{path}]") };
+    let words = quoted(message);
+    if let (true, [unknown, known @ ..]) = (message.starts_with("unknown field"), words.as_slice()) {
+        let unknown_path = path.rsplit_once('.').map_or(path, |(parent, _)| parent);
+        let section = if path == *unknown { "the job file".to_owned() } else { format!("[{unknown_path}]") };
+        return format!(
+            "unknown key {unknown:?} in {section}{}",
+            suggestion(unknown, known.iter().map(String::as_str))
+        );
+    }
+    if let (true, [unknown, known @ ..]) = (message.starts_with("unknown variant"), words.as_slice()) {
+        return format!("{path} = {unknown:?} is not one{}", suggestion(unknown, known.iter().map(String::as_str)));
+    }
+    if message.starts_with("missing field") {
+        return format!("{section} lacks the key {}", words.first().map_or("?", String::as_str));
+    }
+    format!("{path}: {message}")
+}
+
+impl fmt::Display for DeviceSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
+impl std::str::FromStr for DeviceSpec {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            _ => match text.strip_prefix("cuda:").and_then(|index| index.parse().ok()) {
+                Some(index) => Ok(Self::Cuda(index)),
+                None => invalid!("device = {text:?} is not one; write auto, cpu or cuda:0"),
+            },
+        }
+    }
+}
+
+impl Serialize for DeviceSpec {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for DeviceSpec {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}

@@ -1,0 +1,84 @@
+//! What a batch system plugs in and calls: an operator takes a job's context and gives a report.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::dataframe::DataFrame;
+use datafusion::prelude::SessionContext;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use crate::error::{Context, Result};
+use crate::job::Job;
+use crate::session::{open_table, session};
+use crate::storage::Storage;
+
+/// One kind of work on a job: audit, train or score.
+#[async_trait]
+pub trait Operator: Send + Sync {
+    /// The operator's name, as on the command line.
+    fn name(&self) -> &'static str;
+
+    /// Validates everything that can be known before running: sections, queries, columns and their types, device.
+    /// Writes nothing.
+    async fn check(&self, context: &JobContext) -> Result<()>;
+
+    /// Does the work. Outputs appear whole, once all of it has succeeded, or not at all.
+    async fn run(&self, context: &JobContext) -> Result<Report>;
+}
+
+/// A job with its tables opened.
+#[derive(Clone)]
+pub struct JobContext {
+    /// The job.
+    pub job: Arc<Job>,
+    /// A session in which the job's tables are registered by name.
+    pub session: SessionContext,
+    /// The stores that the session reads from and outputs go to.
+    pub storage: Arc<Storage>,
+    /// Asks a running operator to end early, keeping what is worth keeping.
+    pub interrupt: CancellationToken,
+}
+
+/// What an operator did.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// The operator's name.
+    pub operator: &'static str,
+    /// For a person: tables and figures, several lines.
+    #[serde(skip)]
+    pub text: String,
+    /// For a program: the same figures.
+    pub summary: serde_json::Value,
+    /// What was written.
+    pub outputs: Vec<Url>,
+}
+
+impl JobContext {
+    /// Opens every input table of `job`.
+    ///
+    /// # Errors
+    /// Where a table has no files or cannot be read; the message names it.
+    pub async fn open(job: Job, storage: Arc<Storage>) -> Result<Self> {
+        let session = session(&job.session, Arc::clone(&storage))?;
+        let context = Self { job: Arc::new(job), session, storage, interrupt: CancellationToken::new() };
+        for name in context.job.tables.keys() {
+            context.register(name).await?;
+        }
+        Ok(context)
+    }
+
+    async fn register(&self, name: &str) -> Result<()> {
+        let spec = &self.job.tables[name];
+        let table = open_table(&self.session.state(), &spec.url, &spec.format()).await;
+        let table = table.context(|| format!("[tables.{name}]"))?;
+        self.session.register_table(datafusion::sql::TableReference::bare(name), table)?;
+        Ok(())
+    }
+
+    /// Plans the query that the job gives under `key`.
+    pub async fn query(&self, key: &str, sql: &str) -> Result<DataFrame> {
+        self.session.sql(sql).await.context(|| format!("{key} does not plan"))
+    }
+}

@@ -1,0 +1,286 @@
+//! The one way to make a DataFusion session: our functions, our stores, a memory limit with spilling, and tables named
+//! by URL.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock, Weak};
+
+use async_trait::async_trait;
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::catalog::{DynamicFileCatalog, TableProvider, UrlTableFactory};
+use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
+use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
+use datafusion::error::DataFusionError;
+use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::context::SessionState;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::logical_expr::{DdlStatement, LogicalPlan};
+use datafusion::prelude::{SessionConfig, SessionContext};
+use futures::TryStreamExt;
+use parking_lot::RwLock;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use crate::error::{Context, Error, Result, invalid, suggestion};
+use crate::storage::{Storage, parse_url};
+
+/// What a session may use of the machine. The defaults are DataFusion's: all cores, no memory limit.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SessionOptions {
+    /// Bytes that queries may hold before they spill, as `"512MB"` or `"2GiB"`.
+    pub memory_limit: Option<Bytes>,
+    /// Threads that run queries, and partitions of a scan.
+    pub threads: Option<usize>,
+    /// Where sorts and aggregations spill; the system's temporary directory by default.
+    pub spill_directory: Option<PathBuf>,
+    /// Rows of a batch.
+    pub batch_size: Option<usize>,
+}
+
+/// A number of bytes, written `1024`, `"512MB"` (10⁶) or `"2GiB"` (2³⁰).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "BytesText", into = "u64")]
+pub struct Bytes(pub u64);
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum BytesText {
+    Number(u64),
+    Text(String),
+}
+
+impl TryFrom<BytesText> for Bytes {
+    type Error = Error;
+
+    fn try_from(text: BytesText) -> Result<Self> {
+        match text {
+            BytesText::Number(bytes) => Ok(Self(bytes)),
+            BytesText::Text(text) => text.parse(),
+        }
+    }
+}
+
+impl From<Bytes> for u64 {
+    fn from(bytes: Bytes) -> u64 {
+        bytes.0
+    }
+}
+
+impl std::str::FromStr for Bytes {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        const UNITS: [(&str, u64); 10] = [
+            ("kib", 1 << 10),
+            ("mib", 1 << 20),
+            ("gib", 1 << 30),
+            ("tib", 1 << 40),
+            ("kb", 1_000),
+            ("mb", 1_000_000),
+            ("gb", 1_000_000_000),
+            ("tb", 1_000_000_000_000),
+            ("b", 1),
+            ("", 1),
+        ];
+        let lower = text.trim().to_ascii_lowercase();
+        let (unit, scale) = UNITS.into_iter().find(|(unit, _)| lower.ends_with(unit)).unwrap_or(("", 1));
+        let number: Option<f64> = lower[..lower.len() - unit.len()].trim().parse().ok();
+        match number.map(|number| number * scale as f64) {
+            Some(bytes) if (1.0..=u64::MAX as f64).contains(&bytes) => Ok(Self(bytes as u64)),
+            _ => invalid!("{text:?} is not a number of bytes; write it as 512MB or 2GiB"),
+        }
+    }
+}
+
+/// Makes a session over `storage` with every function of [`counterweight_udfs`] registered.
+///
+/// A table may be named by URL or path: `SELECT … FROM 's3://bucket/path/*.parquet'`.
+pub fn session(options: &SessionOptions, storage: Arc<Storage>) -> Result<SessionContext> {
+    let mut config = SessionConfig::new().with_information_schema(true);
+    if let Some(threads) = options.threads {
+        if threads == 0 {
+            invalid!("threads = 0: give at least 1");
+        }
+        config = config.with_target_partitions(threads);
+    }
+    if let Some(batch_size) = options.batch_size {
+        if batch_size == 0 {
+            invalid!("batch_size = 0: give at least 1");
+        }
+        config = config.with_batch_size(batch_size);
+    }
+
+    // A job reads back what it has just written: a listing must not be remembered.
+    let mut runtime = RuntimeEnvBuilder::new().with_object_store_registry(storage).with_object_list_cache_limit(0);
+    if let Some(Bytes(limit)) = options.memory_limit {
+        let pool = FairSpillPool::new(usize::try_from(limit).unwrap_or(usize::MAX));
+        let top = std::num::NonZeroUsize::MIN.saturating_add(4);
+        runtime = runtime.with_memory_pool(Arc::new(TrackConsumersPool::new(pool, top)));
+    }
+    if let Some(directory) = &options.spill_directory {
+        let mode = DiskManagerMode::Directories(vec![directory.clone()]);
+        runtime = runtime.with_disk_manager_builder(DiskManagerBuilder::default().with_mode(mode));
+    }
+
+    let tables = Arc::new(UrlTables::default());
+    let state = SessionStateBuilder::new()
+        .with_config(config)
+        .with_runtime_env(Arc::new(runtime.build()?))
+        .with_default_features()
+        .build();
+    let catalogs = DynamicFileCatalog::new(Arc::clone(state.catalog_list()), Arc::clone(&tables) as _);
+    let state = SessionStateBuilder::from(state).with_catalog_list(Arc::new(catalogs)).build();
+    let context = SessionContext::new_with_state(state);
+    tables.session.get_or_init(|| context.state_weak_ref());
+    counterweight_udfs::register_all(&mut *context.state_ref().write())?;
+    Ok(context)
+}
+
+/// How the files of a table are read.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TableFormat {
+    /// `parquet`, `csv`, `tsv`, `ndjson` or `arrow`; by default what the file's extension says.
+    pub format: Option<String>,
+    /// `gzip`, `zstd`, `bzip2` or `xz`, of CSV and NDJSON; by default what the file's extension says.
+    pub compression: Option<String>,
+    /// Whether a CSV file starts with a line of column names; by default it does.
+    pub header: Option<bool>,
+    /// What separates the columns of a CSV file; a comma by default.
+    pub delimiter: Option<char>,
+    /// The columns as SQL declares them, `"user_id BIGINT, rating DOUBLE"`; inferred by default.
+    pub schema: Option<String>,
+}
+
+const FORMATS: [(&str, &str); 10] = [
+    ("parquet", "parquet"),
+    ("csv", "csv"),
+    ("tsv", "csv"),
+    ("json", "json"),
+    ("ndjson", "json"),
+    ("jsonl", "json"),
+    ("arrow", "arrow"),
+    ("ipc", "arrow"),
+    ("feather", "arrow"),
+    ("txt", "csv"),
+];
+
+/// Opens the table whose files lie at `location`: a file, a folder (partitioned `key=value/` or not) or a glob.
+///
+/// # Errors
+/// Where there is no file, the format cannot be told, or the schema does not parse: the message names the location.
+pub async fn open_table(state: &SessionState, location: &str, format: &TableFormat) -> Result<Arc<dyn TableProvider>> {
+    let url = table_url(location)?;
+    let opened = listing_table(state, url, format).await;
+    Ok(Arc::new(opened.context(|| format!("cannot open the table at {location}"))?))
+}
+
+async fn listing_table(state: &SessionState, url: ListingTableUrl, format: &TableFormat) -> Result<ListingTable> {
+    let store = state.runtime_env().object_store(&url)?;
+    let first = url.list_all_files(state, store.as_ref(), "").await?.try_next().await?;
+    let Some(first) = first else {
+        invalid!("there is no file there; check the spelling, and that a folder ends in /")
+    };
+    let name = first.location.filename().unwrap_or_default();
+    let is_compression = |text: &str| text.parse::<FileCompressionType>().is_ok_and(|kind| kind.is_compressed());
+    let (stem, compression) = match name.rsplit_once('.') {
+        Some((stem, last)) if is_compression(last) => (stem, Some(last)),
+        _ => (name, None),
+    };
+    let extension = stem.rsplit_once('.').map_or("", |(_, extension)| extension);
+    let wanted = format.format.as_deref().unwrap_or(extension).to_ascii_lowercase();
+    let Some((_, kind)) = FORMATS.into_iter().find(|(known, _)| *known == wanted) else {
+        let known = FORMATS.map(|(known, _)| known);
+        match &format.format {
+            Some(given) => invalid!("format = {given:?} is not one{}", suggestion(given, known)),
+            None => invalid!(
+                "the extension of {name:?} is no format that is read here ({}); state the format",
+                known.join(", ")
+            ),
+        }
+    };
+
+    let mut options = HashMap::new();
+    if kind == "csv" {
+        let delimiter = format.delimiter.unwrap_or(if wanted == "tsv" { '\t' } else { ',' });
+        options.insert("format.delimiter".to_owned(), delimiter.to_string());
+        options.insert("format.has_header".to_owned(), format.header.unwrap_or(true).to_string());
+    } else if format.header.is_some() || format.delimiter.is_some() {
+        invalid!("header and delimiter belong to csv, and this is {kind}");
+    }
+    let compression = format.compression.as_deref().or(compression);
+    if let Some(compression) = compression.filter(|_| matches!(kind, "csv" | "json")) {
+        options.insert("format.compression".to_owned(), compression.to_owned());
+    }
+    let factory = state.get_file_format_factory(kind).expect("a default file format");
+    // One table holds one kind of file: others in the folder (markers, checksums) are not its rows.
+    let suffix = if extension.is_empty() { "" } else { &name[stem.len() - extension.len() - 1..] };
+    let listing = ListingOptions::new(factory.create(state, &options)?).with_file_extension(suffix);
+    let mut config = ListingTableConfig::new(url).with_listing_options(listing);
+    if let Some(columns) = &format.schema {
+        config = config.with_schema(declared_schema(state, columns).await?);
+    }
+    let config = config.infer_partitions_from_path(state).await?.infer_schema(state).await?;
+    Ok(ListingTable::try_new(config)?)
+}
+
+/// The schema that `CREATE TABLE t (columns)` would have.
+async fn declared_schema(state: &SessionState, columns: &str) -> Result<SchemaRef> {
+    let sql = format!("CREATE EXTERNAL TABLE declared ({columns}) STORED AS CSV LOCATION '/'");
+    let plan = state.create_logical_plan(&sql).await;
+    match plan.context(|| format!("schema = {columns:?} is not a list of SQL columns"))? {
+        LogicalPlan::Ddl(DdlStatement::CreateExternalTable(table)) => Ok(Arc::clone(table.schema.inner())),
+        _ => invalid!("schema = {columns:?} is not a list of SQL columns such as \"user_id BIGINT, rating DOUBLE\""),
+    }
+}
+
+/// A location as DataFusion lists it; unlike its own reading, globs work in every scheme.
+fn table_url(location: &str) -> Result<ListingTableUrl> {
+    let Some((scheme, rest)) = location.split_once("://") else {
+        let expanded = match location.strip_prefix("~/") {
+            Some(rest) => std::env::home_dir().unwrap_or_default().join(rest).to_string_lossy().into_owned(),
+            None => location.to_owned(),
+        };
+        return Ok(ListingTableUrl::parse(expanded)?);
+    };
+    match rest.find(['*', '?', '[']).and_then(|glob| rest[..glob].rfind('/')) {
+        Some(slash) => {
+            let base = Url::parse(&format!("{scheme}://{}", &rest[..=slash]))
+                .map_err(|error| Error::Invalid(format!("{location:?} is not a URL: {error}")))?;
+            Ok(ListingTableUrl::try_new(base, None)?.with_glob(&rest[slash + 1..])?)
+        }
+        None => Ok(ListingTableUrl::parse(parse_url(location)?)?),
+    }
+}
+
+/// Opens a table for each name in a query that is a URL or a path.
+#[derive(Debug, Default)]
+struct UrlTables {
+    session: OnceLock<Weak<RwLock<SessionState>>>,
+}
+
+#[async_trait]
+impl UrlTableFactory for UrlTables {
+    async fn try_new(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
+        if !name.contains(['/', '.']) {
+            return Ok(None);
+        }
+        let session = self.session.get().and_then(Weak::upgrade);
+        let state = session.ok_or_else(|| DataFusionError::Plan("the session has ended".into()))?.read().clone();
+        let opened = open_table(&state, name, &TableFormat::default()).await;
+        opened.map(Some).map_err(|error| DataFusionError::External(Box::new(error)))
+    }
+}
+
+/// Whether a column holds a vector: a representation φ in one column.
+pub fn is_vector(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::List(field) | DataType::LargeList(field) | DataType::FixedSizeList(field, _) => {
+            field.data_type().is_floating()
+        }
+        _ => false,
+    }
+}
