@@ -757,3 +757,122 @@ impl<'de> Deserialize<'de> for DeviceSpec {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const JOB: &str = r#"
+        name = "clicks"
+        seed = 7
+        [vars]
+        dir = "/data"
+        [tables.log]
+        url = "${dir}/log/"
+        [columns]
+        user = "user_id"
+        item = "item_id"
+        treated = "clicked"
+        outcome = "converted"
+        [train]
+        preset = "dr-v2"
+        output = "${dir}/model-${seed}"
+        [train.data]
+        train = "SELECT * FROM log WHERE split = 'train'"
+        validation = "SELECT * FROM log WHERE split = 'validation'"
+        [train.loss]
+        balance_weight = 0.5
+        [score]
+        table = "log"
+        output = "${dir}/scored/"
+        [audit.before]
+        query = "SELECT * FROM log"
+    "#;
+
+    fn error(text: &str, assignments: &[&str]) -> String {
+        let assignments: Vec<_> = assignments.iter().map(|&text| text.to_owned()).collect();
+        Job::parse(text, &assignments).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn variables_presets_and_assignments() {
+        let job = Job::parse(JOB, &[]).unwrap();
+        assert_eq!(job.tables["log"].url, "/data/log/");
+        let train = job.train.unwrap();
+        assert_eq!(train.output, "/data/model-7");
+        assert_eq!((train.loss.method, train.loss.balance_weight), (Method::DrV2, 0.5), "the job wins over its preset");
+
+        let assignments =
+            ["vars.dir=/else", "seed=3", "train.loss.phi=\"2K\"", "device=cuda:1", "train.preset=coat-ips-v2"];
+        let job = Job::parse(JOB, &assignments.map(str::to_owned)).unwrap();
+        let train = job.train.unwrap();
+        assert_eq!((train.output.as_str(), train.loss.phi), ("/else/model-3", Phi::Concatenation));
+        assert_eq!((train.model.dim, train.optimizer.block_users, train.loss.method), (256, 64, Method::IpsV2));
+        assert_eq!(job.device, DeviceSpec::Cuda(1));
+    }
+
+    #[test]
+    fn every_preset_is_a_whole_job() {
+        for (preset, _) in PRESETS {
+            let job = Job::parse(JOB, &[format!("train.preset={preset}")]).unwrap();
+            let method = if preset.ends_with("dr-v2") { Method::DrV2 } else { Method::IpsV2 };
+            assert_eq!(job.train.unwrap().loss.method, method, "{preset}");
+        }
+    }
+
+    #[test]
+    fn a_job_survives_being_written_and_read() {
+        let job = Job::parse(JOB, &[]).unwrap();
+        let json = serde_json::to_string(&job).unwrap();
+        assert_eq!(serde_json::from_str::<Job>(&json).unwrap(), job);
+    }
+
+    #[test]
+    fn unknown_keys_name_the_nearest() {
+        let cases = [
+            ("tran.output=\"x\"", "unknown key \"tran\" in the job file; did you mean \"train\"?"),
+            (
+                "train.loss.balence_weight=1",
+                "unknown key \"balence_weight\" in [train.loss]; did you mean \"balance_weight\"?",
+            ),
+            ("columns.usr=\"u\"", "unknown key \"usr\" in [columns]; did you mean \"user\"?"),
+            ("tables.log.uri=\"u\"", "unknown key \"uri\" in [tables.log]; did you mean \"url\"?"),
+            ("train.loss.method=\"ips-v3\"", "train.loss.method = \"ips-v3\" is not one; did you mean \"ips-v2\"?"),
+            ("train.preset=\"coat-ips-v\"", "train.preset = \"coat-ips-v\" is unknown; did you mean \"coat-ips-v2\"?"),
+            ("score.table=\"lag\"", "score.table = \"lag\" is not one of [tables]; did you mean \"log\"?"),
+        ];
+        for (assignment, expected) in cases {
+            assert_eq!(error(JOB, &[assignment]), expected);
+        }
+    }
+
+    #[test]
+    fn wrong_values_name_their_key() {
+        let cases = [
+            ("seed=\"x\"", "seed: "),
+            ("device=\"gpu\"", "device: device = \"gpu\" is not one; write auto, cpu or cuda:0"),
+            (
+                "session.memory_limit=\"many\"",
+                "session.memory_limit: \"many\" is not a number of bytes; write it as 512MB or 2GiB",
+            ),
+            ("train.model.dim=0", "train.model.dim = 0: give at least 1"),
+            ("train.loss.balance_weight=-1.0", "train.loss.balance_weight = -1: give a number that is not negative"),
+            ("train.loss.propensity_clip=0.7", "train.loss.propensity_clip = 0.7: give a number from 0 to below 0.5"),
+            ("train.optimizer.prediction.lr=0.0", "train.optimizer.prediction.lr = 0: give a positive number"),
+            ("population.users=\"SELECT 1\"", "population.users belongs to shape = \"matrix\""),
+            (
+                "train.output=\"${dri}/x\"",
+                "train.output refers to ${dri}, which is not set (there is ${dir}); put it in [vars], or pass --set vars.dri=…",
+            ),
+            ("train.output=\"${dir\"", "train.output: ${ without its }"),
+            ("noequals", "--set \"noequals\": write it as key=value"),
+            ("seed.x=1", "--set \"seed.x=1\": seed is a value, not a section"),
+        ];
+        for (assignment, expected) in cases {
+            let message = error(JOB, &[assignment]);
+            assert!(message.starts_with(expected), "{assignment}: {message}");
+        }
+        assert_eq!(error("name = \"x\"\n[train]\noutput = \"m\"", &[]), "[train] lacks the key data");
+        assert!(error("name = ", &[]).contains("line 1"), "{}", error("name = ", &[]));
+    }
+}

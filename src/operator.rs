@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use datafusion::common::TableReference;
 use datafusion::dataframe::DataFrame;
 use datafusion::prelude::SessionContext;
 use serde::Serialize;
@@ -52,7 +53,12 @@ pub struct Report {
     /// For a program: the same figures.
     pub summary: serde_json::Value,
     /// What was written.
+    #[serde(serialize_with = "as_text")]
     pub outputs: Vec<Url>,
+}
+
+fn as_text<S: serde::Serializer>(urls: &[Url], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(urls.iter().map(Url::as_str))
 }
 
 impl JobContext {
@@ -73,7 +79,7 @@ impl JobContext {
         let spec = &self.job.tables[name];
         let table = open_table(&self.session.state(), &spec.url, &spec.format()).await;
         let table = table.context(|| format!("[tables.{name}]"))?;
-        self.session.register_table(datafusion::sql::TableReference::bare(name), table)?;
+        self.session.register_table(TableReference::bare(name.to_owned()), table)?;
         Ok(())
     }
 

@@ -19,6 +19,7 @@ use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::TryStreamExt;
+use object_store::ObjectMeta;
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -180,7 +181,9 @@ pub async fn open_table(state: &SessionState, location: &str, format: &TableForm
 
 async fn listing_table(state: &SessionState, url: ListingTableUrl, format: &TableFormat) -> Result<ListingTable> {
     let store = state.runtime_env().object_store(&url)?;
-    let first = url.list_all_files(state, store.as_ref(), "").await?.try_next().await?;
+    let is_data = |file: &ObjectMeta| file.location.filename().is_some_and(|name| !name.starts_with(['_', '.']));
+    let files = url.list_all_files(state, store.as_ref(), "").await?;
+    let first = std::pin::pin!(files.try_filter(|file| std::future::ready(is_data(file)))).try_next().await?;
     let Some(first) = first else {
         invalid!("there is no file there; check the spelling, and that a folder ends in /")
     };
@@ -282,5 +285,92 @@ pub fn is_vector(data_type: &DataType) -> bool {
             field.data_type().is_floating()
         }
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_read_in_both_families_of_units() {
+        let cases = [("1024", 1024), ("512MB", 512_000_000), ("2GiB", 2 << 30), ("1.5 kib", 1536), ("3b", 3)];
+        for (text, bytes) in cases {
+            assert_eq!(text.parse::<Bytes>().unwrap(), Bytes(bytes), "{text}");
+        }
+        for text in ["", "GB", "-1MB", "0", "1PBX"] {
+            let error = text.parse::<Bytes>().unwrap_err().to_string();
+            assert!(error.contains("512MB or 2GiB"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn options_reach_the_session() {
+        let options = SessionOptions {
+            memory_limit: Some(Bytes(1 << 20)),
+            threads: Some(3),
+            batch_size: Some(7),
+            spill_directory: None,
+        };
+        let context = session(&options, Arc::new(Storage::new([]))).unwrap();
+        let state = context.state();
+        assert_eq!((state.config().target_partitions(), state.config().batch_size()), (3, 7));
+        let hungry = "SELECT array_agg(a.value) FROM range(1000000) a";
+        let error = context.sql(hungry).await.unwrap().collect().await.unwrap_err().to_string();
+        assert!(error.contains("Resources exhausted"), "{error}");
+
+        for (options, key) in [
+            (SessionOptions { threads: Some(0), ..Default::default() }, "threads"),
+            (SessionOptions { batch_size: Some(0), ..Default::default() }, "batch_size"),
+        ] {
+            let error = session(&options, Arc::new(Storage::new([]))).err().unwrap().to_string();
+            assert_eq!(error, format!("{key} = 0: give at least 1"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_table_is_what_its_files_and_its_format_say() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        std::fs::write(path("ratings.txt"), "1,2,5\n3,4,1\n").unwrap();
+        std::fs::create_dir_all(path("log/day=2026-01-01")).unwrap();
+        std::fs::write(path("log/day=2026-01-01/a.tsv"), "x\ty\n1\t2\n").unwrap();
+        std::fs::write(path("log/_SUCCESS"), "").unwrap();
+        std::fs::write(path("notes.docx"), "?").unwrap();
+        let context = session(&SessionOptions::default(), Arc::new(Storage::new([]))).unwrap();
+        let state = context.state();
+
+        let format = TableFormat {
+            header: Some(false),
+            schema: Some("user_id BIGINT, item_id BIGINT, rating DOUBLE".into()),
+            ..Default::default()
+        };
+        let ratings = open_table(&state, &path("ratings.txt"), &format).await.unwrap();
+        context.register_table("ratings", ratings).unwrap();
+        let rows = context.sql("SELECT sum(user_id * rating) AS s FROM ratings").await.unwrap();
+        assert!(format!("{:?}", rows.collect().await.unwrap()).contains("8.0"));
+
+        let url = format!("file://{}", path("log/**/*.tsv"));
+        let rows = context.sql(&format!("SELECT x, y FROM '{url}'")).await.unwrap().count().await.unwrap();
+        assert_eq!(rows, 1);
+        let log = path("log/day=2026-01-01/");
+        let rows = context.sql(&format!("SELECT x + y FROM '{log}'")).await.unwrap().count().await.unwrap();
+        assert_eq!(rows, 1);
+
+        let cases = [
+            ("none.parquet", TableFormat::default(), "there is no file there"),
+            ("notes.docx", TableFormat::default(), "is no format that is read here"),
+            ("ratings.txt", TableFormat { format: Some("cvs".into()), ..Default::default() }, "did you mean \"csv\"?"),
+            (
+                "ratings.txt",
+                TableFormat { format: Some("json".into()), header: Some(true), ..Default::default() },
+                "belong to csv",
+            ),
+            ("ratings.txt", TableFormat { schema: Some("a WHAT".into()), ..Default::default() }, "schema = \"a WHAT\""),
+        ];
+        for (name, format, expected) in cases {
+            let error = open_table(&state, &path(name), &format).await.unwrap_err().to_string();
+            assert!(error.contains(expected) && error.contains(name), "{error}");
+        }
     }
 }

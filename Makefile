@@ -1,0 +1,63 @@
+# Each target does all its own set-up on a Debian machine with Rust, Python 3 and pip.
+#
+#   make demo   simulate a log, audit it, retrain on it, score it, audit it again
+#   make test   every test
+#   make lint   formatting, clippy, documentation
+#
+# Build products and libtorch are kept in COUNTERWEIGHT_CACHE, outside the clone. LIBTORCH, where set, is used as it is;
+# otherwise COUNTERWEIGHT_TORCH=cpu|cuda overrides what the machine suggests.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+
+export COUNTERWEIGHT_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/counterweight
+export CARGO_TARGET_DIR ?= $(COUNTERWEIGHT_CACHE)/target
+COUNTERWEIGHT_TORCH ?= auto
+TOOLS := $(COUNTERWEIGHT_CACHE)/tools
+S3_SERVER := s3s-fs-0.14.1
+BINARY := $(CARGO_TARGET_DIR)/debug/counterweight
+
+# A recipe that builds starts with this line.
+setup = scripts/packages.sh g++ && LIBTORCH="$$(scripts/libtorch.py $(COUNTERWEIGHT_TORCH))" && export LIBTORCH
+
+.PHONY: help demo test lint libtorch env clean-cache
+help:
+	@sed -n 's/^#   //p' Makefile
+
+# --workspace, here as in `test`: one set of features, so one build of every dependency.
+demo:
+	@$(setup)
+	cargo build --workspace --locked
+	scripts/demo.sh $(BINARY)
+
+test: $(TOOLS)/$(S3_SERVER)/bin/s3s-fs
+	@$(setup)
+	scripts/packages.sh prometheus
+	export COUNTERWEIGHT_S3_SERVER=$<
+	cargo test --workspace --locked
+
+lint:
+	@$(setup)
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --document-private-items
+
+libtorch:
+	@scripts/libtorch.py $(COUNTERWEIGHT_TORCH)
+
+# eval "$(make env)" sets a shell up for plain cargo.
+env:
+	@echo "export LIBTORCH='$$(scripts/libtorch.py $(COUNTERWEIGHT_TORCH))'"
+	echo "export CARGO_TARGET_DIR='$(CARGO_TARGET_DIR)'"
+	echo "export COUNTERWEIGHT_S3_SERVER='$(TOOLS)/$(S3_SERVER)/bin/s3s-fs'"
+
+# An S3 server on a folder, from crates.io; built apart, so that its features do not change ours.
+$(TOOLS)/$(S3_SERVER)/bin/s3s-fs:
+	@CARGO_TARGET_DIR=$(COUNTERWEIGHT_CACHE)/target-tools cargo install s3s-fs --quiet --version $(S3_SERVER:s3s-fs-%=%) \
+		--locked --features binary --debug --root $(TOOLS)/$(S3_SERVER)
+	rm -rf $(COUNTERWEIGHT_CACHE)/target-tools
+
+clean-cache:
+	rm -rf "$(COUNTERWEIGHT_CACHE)"
