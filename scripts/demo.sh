@@ -15,6 +15,19 @@ run() {
     "$binary" "$@"
 }
 
+# One row of the results that an audit wrote.
+figures() {
+    local results=$folder/audit/$1
+    cat <<SQL
+SELECT '$1' AS audit, b.bmse, b.noise_floor, s.segment AS worst_segment, s.bmse AS worst_segment_bmse,
+       e.estimate AS ips_estimate, e.true_error
+FROM '$results/balance.parquet' b,
+     (SELECT * FROM '$results/segments.parquet' ORDER BY bmse DESC LIMIT 1) s,
+     '$results/estimates.parquet' e
+WHERE e.estimator = 'ips'
+SQL
+}
+
 say "1. A biased exposure log, its propensities wrong, its truth known"
 run simulate --users 2000 --items 500 --rows 400000 --seed 1 --output "$folder/log/"
 
@@ -31,4 +44,16 @@ say "5. Audit again, on rows that training never saw"
 run audit "$job" --set vars.dir="$folder" --audit after
 
 say "Before and after"
-run sql --file "$(dirname "$0")/../examples/demo.sql"
+"$binary" sql --command "
+SELECT
+  audit,
+  bmse,
+  noise_floor,
+  worst_segment,
+  worst_segment_bmse,
+  ips_estimate,
+  true_error,
+  100 * abs(ips_estimate - true_error) / true_error AS ips_percent_off
+FROM ($(figures before) UNION ALL $(figures after))
+ORDER BY audit DESC"
+printf '\nEverything is in %s\n' "$folder"
