@@ -9,6 +9,7 @@ pub mod job;
 pub mod operator;
 pub mod output;
 pub mod session;
+pub mod simulate;
 pub mod storage;
 
 pub use error::{Error, Result};

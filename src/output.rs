@@ -55,6 +55,14 @@ impl Staged {
         self.wait(0).await
     }
 
+    /// Withdraws the object: its URL is as it was before.
+    pub async fn abort(mut self) {
+        self.parts.shutdown().await;
+        if let Err(error) = self.upload.abort().await {
+            tracing::warn!("an unfinished upload of {} was left behind: {error}", self.url);
+        }
+    }
+
     async fn put(&mut self, part: Bytes) -> Result<()> {
         self.wait(PARTS_IN_FLIGHT - 1).await?;
         self.parts.spawn(self.upload.put_part(part.into()));
@@ -121,12 +129,9 @@ impl Outputs {
     }
 
     /// Withdraws every object: their URLs are as they were before.
-    pub async fn abort(mut self) {
-        for object in &mut self.staged {
-            object.parts.shutdown().await;
-            if let Err(error) = object.upload.abort().await {
-                tracing::warn!("an unfinished upload of {} was left behind: {error}", object.url);
-            }
+    pub async fn abort(self) {
+        for object in self.staged {
+            object.abort().await;
         }
     }
 }

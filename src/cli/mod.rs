@@ -1,6 +1,7 @@
 //! The command line: parse and dispatch, one file a subcommand.
 
 mod check;
+mod simulate;
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -28,6 +29,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Check(check::CheckArgs),
+    Simulate(simulate::SimulateArgs),
 }
 
 #[derive(Debug, Args)]
@@ -123,6 +125,7 @@ pub(crate) fn main() -> ExitCode {
         runtime.block_on(async {
             match command {
                 Command::Check(args) => check::run(&global, args).await,
+                Command::Simulate(args) => simulate::run(&global, args).await,
             }
         })
     });

@@ -1,0 +1,200 @@
+use std::sync::Arc;
+
+use datafusion::parquet::arrow::ArrowWriter;
+use datafusion::parquet::arrow::arrow_writer::{
+    ArrowColumnChunk, ArrowRowGroupWriterFactory, ArrowWriterOptions, compute_leaves,
+};
+use datafusion::parquet::basic::{Compression, ZstdLevel};
+use datafusion::parquet::file::properties::WriterProperties;
+use datafusion::parquet::file::writer::SerializedFileWriter;
+use datafusion::parquet::schema::types::ColumnPath;
+use futures::{StreamExt, TryStreamExt, stream};
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use super::{Sample, Simulator, Tally};
+use crate::error::{Error, Result, invalid};
+use crate::output::{Outputs, Staged};
+use crate::storage::{Storage, child};
+
+/// Chunks of a file of a folder: some 4 million rows.
+const CHUNKS_PER_FILE: u64 = 32;
+/// Chunks in the making, at most: each holds some 50 MB.
+const MAX_CHUNKS_IN_FLIGHT: usize = 8;
+
+/// Where a simulation is written: each a `.parquet` file, or a folder, ending in `/`, of several.
+#[derive(Debug, Clone)]
+pub struct Destination {
+    /// For the biased log.
+    pub output: Url,
+    /// For a uniform sample of the same population.
+    pub uniform: Option<Url>,
+}
+
+/// Writes a simulation as Parquet (zstd), a row group a chunk: all files appear, or none does.
+///
+/// At most `threads` chunks are made at once. `progress` is told of the elements of the population done since last.
+///
+/// # Errors
+/// Where a destination is neither a `.parquet` file nor a folder, or a folder holds files that would stay between the
+/// new ones; where writing fails; [`Error::Interrupted`] once `interrupt` is cancelled.
+pub async fn simulate(
+    simulator: Simulator,
+    to: &Destination,
+    storage: &Storage,
+    threads: usize,
+    interrupt: &CancellationToken,
+    progress: impl Fn(u64),
+) -> Result<(Tally, Vec<Url>)> {
+    let simulator = Arc::new(simulator);
+    let mut outputs = Outputs::default();
+    let written = async {
+        let run = Run { simulator, storage, threads: threads.clamp(1, MAX_CHUNKS_IN_FLIGHT), interrupt, progress };
+        let tally = run.write(Sample::Biased, &to.output, &mut outputs).await?;
+        if let Some(uniform) = &to.uniform {
+            run.write(Sample::Uniform, uniform, &mut outputs).await?;
+        }
+        Ok(tally)
+    };
+    match written.await {
+        Ok(tally) => Ok((tally, outputs.commit().await?)),
+        Err(error) => {
+            outputs.abort().await;
+            Err(error)
+        }
+    }
+}
+
+struct Run<'a, P> {
+    simulator: Arc<Simulator>,
+    storage: &'a Storage,
+    threads: usize,
+    interrupt: &'a CancellationToken,
+    progress: P,
+}
+
+impl<P: Fn(u64)> Run<'_, P> {
+    async fn write(&self, sample: Sample, to: &Url, outputs: &mut Outputs) -> Result<Tally> {
+        let chunks = self.simulator.chunks(sample);
+        if to.path().ends_with(".parquet") {
+            return self.write_file(sample, 0..chunks, to, outputs).await;
+        }
+        if !to.path().ends_with('/') {
+            invalid!("cannot write {to}: give a name that ends in .parquet, or in / for a folder of several files");
+        }
+        let name = |file: u64| format!("part-{file:05}.parquet");
+        let files = chunks.div_ceil(CHUNKS_PER_FILE);
+        self.refuse_strangers(to, |found| (0..files).any(|file| name(file) == found)).await?;
+        let mut tally = Tally::default();
+        for file in 0..files {
+            let first = file * CHUNKS_PER_FILE;
+            let last = (first + CHUNKS_PER_FILE).min(chunks);
+            tally.merge(&self.write_file(sample, first..last, &child(to, &name(file))?, outputs).await?);
+        }
+        Ok(tally)
+    }
+
+    /// Files that stay in the folder would be taken for part of the table.
+    async fn refuse_strangers(&self, folder: &Url, is_ours: impl Fn(&str) -> bool) -> Result<()> {
+        let (store, path) = self.storage.resolve(folder)?;
+        let mut found = store.list(Some(&path));
+        while let Some(object) = found.try_next().await? {
+            if !object.location.filename().is_some_and(&is_ours) {
+                invalid!("{folder} already holds {}; empty the folder or name another", object.location);
+            }
+        }
+        Ok(())
+    }
+
+    async fn write_file(
+        &self,
+        sample: Sample,
+        chunks: std::ops::Range<u64>,
+        to: &Url,
+        outputs: &mut Outputs,
+    ) -> Result<Tally> {
+        let mut object = Staged::create(self.storage, to).await?;
+        match self.fill(sample, chunks, &mut object).await {
+            Ok(tally) => {
+                outputs.add(object).await?;
+                Ok(tally)
+            }
+            Err(error) => {
+                object.abort().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn fill(&self, sample: Sample, chunks: std::ops::Range<u64>, object: &mut Staged) -> Result<Tally> {
+        let options = ArrowWriterOptions::new().with_properties(properties()?);
+        let schema = Arc::clone(self.simulator.schema());
+        let writer = ArrowWriter::try_new_with_options(Vec::new(), schema, options)?;
+        let (mut writer, factory) = writer.into_serialized_writer()?;
+        let factory = Arc::new(factory);
+        let encoded = stream::iter(chunks).map(|index| {
+            let (simulator, factory) = (Arc::clone(&self.simulator), Arc::clone(&factory));
+            let made = tokio::task::spawn_blocking(move || encode(&simulator, sample, index, &factory));
+            async { made.await.map_err(std::io::Error::other)? }
+        });
+        let mut encoded = encoded.buffered(self.threads);
+        let mut tally = Tally::default();
+        while let Some((columns, part)) = encoded.try_next().await? {
+            if self.interrupt.is_cancelled() {
+                return Err(Error::Interrupted);
+            }
+            append_row_group(&mut writer, columns)?;
+            object.append(&std::mem::take(writer.inner_mut())).await?;
+            tally.merge(&part);
+            (self.progress)(part.population);
+        }
+        writer.finish()?;
+        object.append(writer.inner()).await?;
+        Ok(tally)
+    }
+}
+
+/// Makes a chunk and encodes it as the columns of a row group; none where the chunk has no row.
+fn encode(
+    simulator: &Simulator,
+    sample: Sample,
+    index: u64,
+    factory: &ArrowRowGroupWriterFactory,
+) -> Result<(Vec<ArrowColumnChunk>, Tally)> {
+    let (batch, tally) = simulator.chunk(sample, index)?;
+    if batch.num_rows() == 0 {
+        return Ok((Vec::new(), tally));
+    }
+    let mut writers = factory.create_column_writers(index as usize)?.into_iter();
+    let mut columns = Vec::with_capacity(writers.len());
+    for (field, array) in batch.schema_ref().fields().iter().zip(batch.columns()) {
+        for leaf in compute_leaves(field, array)? {
+            let mut writer = writers.next().expect("a writer for each leaf column");
+            writer.write(&leaf)?;
+            columns.push(writer.close()?);
+        }
+    }
+    Ok((columns, tally))
+}
+
+fn append_row_group(writer: &mut SerializedFileWriter<Vec<u8>>, columns: Vec<ArrowColumnChunk>) -> Result<()> {
+    if columns.is_empty() {
+        return Ok(());
+    }
+    let mut group = writer.next_row_group()?;
+    for column in columns {
+        column.append_to_row_group(&mut group)?;
+    }
+    group.close()?;
+    Ok(())
+}
+
+fn properties() -> Result<WriterProperties> {
+    let mut properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?));
+    // No two values are alike: a dictionary would be begun and thrown away.
+    for column in ["propensity", "prediction", "true_propensity", "true_conversion"] {
+        properties = properties.set_column_dictionary_enabled(ColumnPath::from(column), false);
+    }
+    let phi = ["phi", "list", "item"].map(str::to_owned).to_vec();
+    Ok(properties.set_column_dictionary_enabled(ColumnPath::from(phi), false).build())
+}
