@@ -1,0 +1,7 @@
+//! End to end: the real binary, on files and against a real S3 server.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod end_to_end;
+mod s3_server;
+mod support;

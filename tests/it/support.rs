@@ -1,0 +1,33 @@
+//! Runs the binary.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// The binary, with nothing of the caller's environment that would change what it does.
+pub(crate) fn counterweight() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_counterweight"));
+    for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("AWS_") || key.starts_with("COUNTERWEIGHT_")) {
+        command.env_remove(key);
+    }
+    command
+}
+
+/// Standard output of a run that must succeed.
+pub(crate) fn succeed(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{command:?}\n{}\n{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// Exit code and standard error of a run that must fail.
+pub(crate) fn fail(command: &mut Command) -> (i32, String) {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    assert!(!status.success(), "{command:?} succeeded\n{}", String::from_utf8_lossy(&stdout));
+    (status.code().unwrap_or(-1), String::from_utf8_lossy(&stderr).into_owned())
+}
+
+/// A file of the repository.
+pub(crate) fn repository(path: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}

@@ -1,0 +1,59 @@
+use std::sync::Arc;
+
+use datafusion_expr::{AggregateUDF, Documentation};
+
+use super::{imbalance, squared_norm};
+use crate::args::{Role, Rows, Spec};
+use crate::docs;
+use crate::state::{Moments, Weighted};
+use crate::udaf::{Function, udaf};
+
+/// Balancing mean squared error of a propensity: `‖mean(w·φ)‖²` over all rows, with
+/// `w = o/p − (1−o)/(1−p)`.
+///
+/// `bmse(treated, propensity [, phi, ...])`: 0 when the weights make treated and untreated rows
+/// alike in φ; its unit is φ's, squared. φ = 1 when none is given. NULL without a row. Perfect
+/// propensities do not give 0 on finite data: see [`bmse_unbiased_udaf`](crate::bmse_unbiased_udaf)
+/// and [`bmse_noise_floor_udaf`](crate::bmse_noise_floor_udaf).
+///
+/// Source: Li et al., ICML 2023, section 3.3.
+pub fn bmse_udaf() -> Arc<AggregateUDF> {
+    udaf::<Bmse>()
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Bmse;
+
+impl Function for Bmse {
+    const SPEC: &'static Spec = &Spec { name: "bmse", roles: &[Role::Treated, Role::Propensity], phi: true };
+
+    type State = Moments;
+
+    fn terms(rows: &Rows<'_>) -> Weighted {
+        imbalance(rows)
+    }
+
+    fn value(state: &Moments, group: usize, _lambda: f64) -> Option<f64> {
+        state.get(group).map(|moment| squared_norm(moment.mean))
+    }
+
+    fn documentation() -> Documentation {
+        docs::aggregate(
+            Self::SPEC,
+            docs::BALANCE,
+            "Balancing mean squared error: the squared length of the mean of `w * phi` over all rows, where `w = \
+             o/p - (1-o)/(1-p)`. It is 0 when the propensity weights make treated and untreated rows alike in \
+             `phi`. On finite data even perfect propensities give more than 0: compare with `bmse_noise_floor`, \
+             or use `bmse_unbiased`. NULL if no row counts.",
+            "> SELECT bmse(clicked, p, mobile, age) AS bmse
+  FROM (VALUES (1, 0.5, 1.0, 30.0), (1, 0.8, 0.0, 20.0), (0, 0.5, 1.0, 40.0), (0, 0.2, 0.0, 10.0))
+    AS log (clicked, p, mobile, age);
++----------+
+| bmse     |
++----------+
+| 3.515625 |
++----------+",
+            &["bmse_unbiased", "bmse_noise_floor", "ips_v2", "dr_v2"],
+        )
+    }
+}

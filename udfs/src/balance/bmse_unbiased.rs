@@ -1,0 +1,57 @@
+use std::sync::Arc;
+
+use datafusion_expr::{AggregateUDF, Documentation};
+
+use super::{imbalance, squared_norm};
+use crate::args::{Role, Rows, Spec};
+use crate::docs;
+use crate::state::{Moments, Weighted};
+use crate::udaf::{Function, udaf};
+
+/// Unbiased estimate of the true squared imbalance: `(‖S‖² − Q) / (n(n−1))`, with `S = Σ w·φ` and
+/// `Q = Σ w²‖φ‖²`.
+///
+/// `bmse_unbiased(treated, propensity [, phi, ...])`: the U-statistic that belongs to
+/// [`bmse`](crate::bmse_udaf), in the same unit. Its expectation is 0 for perfect propensities, so
+/// it is negative about as often as positive there. NULL with fewer than two rows.
+pub fn bmse_unbiased_udaf() -> Arc<AggregateUDF> {
+    udaf::<BmseUnbiased>()
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct BmseUnbiased;
+
+impl Function for BmseUnbiased {
+    const SPEC: &'static Spec = &Spec { name: "bmse_unbiased", roles: &[Role::Treated, Role::Propensity], phi: true };
+
+    type State = Moments;
+
+    fn terms(rows: &Rows<'_>) -> Weighted {
+        imbalance(rows)
+    }
+
+    fn value(state: &Moments, group: usize, _lambda: f64) -> Option<f64> {
+        let moment = state.get(group).filter(|moment| moment.count > 1)?;
+        let n = moment.count as f64;
+        Some(squared_norm(moment.mean) - moment.spread / (n * (n - 1.0)))
+    }
+
+    fn documentation() -> Documentation {
+        docs::aggregate(
+            Self::SPEC,
+            docs::BALANCE,
+            "Unbiased estimate of the squared imbalance that the propensities really leave: `bmse` less what \
+             chance alone adds to it. Perfect propensities give 0 on average, so single results may be negative. \
+             NULL if fewer than two rows count.",
+            "> SELECT bmse_unbiased(clicked, p, mobile, age) AS unbiased
+  FROM (VALUES (1, 0.5, 1.0, 30.0), (1, 0.8, 0.0, 20.0), (0, 0.5, 1.0, 40.0), (0, 0.2, 0.0, 10.0))
+    AS log (clicked, p, mobile, age);
++--------------------+
+| unbiased           |
++--------------------+
+| -894.4166666666666 |
++--------------------+",
+            &["bmse", "bmse_noise_floor"],
+        )
+    }
+}

@@ -1,0 +1,57 @@
+use std::sync::Arc;
+
+use datafusion_expr::{AggregateUDF, Documentation};
+
+use super::{ips_terms, regularised, regularised_value};
+use crate::args::{Role, Rows, Spec};
+use crate::docs;
+use crate::state::{Moments, Weighted};
+use crate::udaf::{Function, udaf};
+
+/// IPS-V2: [`ips`](crate::ips_udaf) plus λ times [`bmse`](crate::bmse_udaf).
+///
+/// `ips_v2(treated, propensity, error, lambda [, phi, ...])`: the loss that trains balanced
+/// propensities, both parts over the same rows. λ is a literal, 0 or more; with 0 it is `ips`.
+/// NULL without a row.
+///
+/// Source: Li et al., ICML 2023, section 4.1.
+pub fn ips_v2_udaf() -> Arc<AggregateUDF> {
+    udaf::<IpsV2>()
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct IpsV2;
+
+impl Function for IpsV2 {
+    const SPEC: &'static Spec =
+        &Spec { name: "ips_v2", roles: &[Role::Treated, Role::Propensity, Role::Error, Role::Lambda], phi: true };
+
+    type State = Moments;
+
+    fn terms(rows: &Rows<'_>) -> Weighted {
+        regularised(rows, ips_terms(rows))
+    }
+
+    fn value(state: &Moments, group: usize, lambda: f64) -> Option<f64> {
+        regularised_value(state, group, lambda)
+    }
+
+    fn documentation() -> Documentation {
+        docs::aggregate(
+            Self::SPEC,
+            docs::ESTIMATORS,
+            "IPS-V2: the inverse propensity score estimate plus `lambda` times the balancing mean squared error \
+             over the same rows. NULL if no row counts.",
+            "> SELECT ips_v2(clicked, p, e, 0.1, age) AS ips_v2
+  FROM (VALUES (1, 0.5, 0.25, 0.25, 30.0), (1, 0.8, 0.5, 0.25, 20.0),
+               (0, 0.5, NULL, 0.5, 40.0), (0, 0.2, NULL, 0.125, 10.0))
+    AS log (clicked, p, e, imputed, age);
++-----------+
+| ips_v2    |
++-----------+
+| 0.6328125 |
++-----------+",
+            &["ips", "bmse", "dr_v2"],
+        )
+    }
+}

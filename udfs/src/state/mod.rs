@@ -1,0 +1,53 @@
+//! What the aggregates remember of the rows they have seen.
+
+mod moments;
+mod sums;
+
+use std::fmt::Debug;
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::DataType;
+use datafusion_common::Result;
+use datafusion_expr::EmitTo;
+
+pub(crate) use moments::{Moments, Weighted};
+pub(crate) use sums::{Sums, Terms};
+
+use crate::args::{Rows, Spec};
+
+/// The state of all groups; an ungrouped aggregate has one group.
+///
+/// A state is finite at all times: terms that would make it NaN or infinite are an error, so
+/// that every row can be retracted.
+pub(crate) trait State: Default + Clone + Debug + Send + Sync + 'static {
+    /// What one batch of rows adds.
+    type Terms;
+
+    /// Names and types of [`State::arrays`]; none is ever NULL.
+    fn fields() -> Vec<(&'static str, DataType)>;
+
+    /// Makes room for `groups` groups in all.
+    fn resize(&mut self, groups: usize);
+
+    fn groups(&self) -> usize;
+
+    /// Adds all rows to the first group.
+    fn add(&mut self, rows: &Rows<'_>, terms: &Self::Terms) -> Result<()>;
+
+    /// Takes rows that were added before out of the first group.
+    fn retract(&mut self, rows: &Rows<'_>, terms: &Self::Terms) -> Result<()>;
+
+    /// Adds each row to the group named at its place in `groups`.
+    fn add_grouped(&mut self, rows: &Rows<'_>, terms: &Self::Terms, groups: &[usize]) -> Result<()>;
+
+    /// Adds states that [`State::arrays`] gave, the `i`-th to group `group(i)`.
+    fn merge(&mut self, spec: &Spec, states: &[ArrayRef], group: impl Fn(usize) -> usize) -> Result<()>;
+
+    /// Splits off the groups to emit; the others move down.
+    fn take(&mut self, emit_to: EmitTo) -> Self;
+
+    fn arrays(self) -> Vec<ArrayRef>;
+
+    /// Bytes on the heap.
+    fn size(&self) -> usize;
+}

@@ -1,0 +1,324 @@
+//! Mean and spread of a vector: the imbalance, and its noise.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, Float64Array, LargeListArray, UInt64Array};
+use arrow::buffer::OffsetBuffer;
+use arrow::datatypes::{DataType, Field, Float64Type, UInt64Type};
+use datafusion_common::Result;
+use datafusion_expr::EmitTo;
+
+use super::State;
+use crate::args::{Rows, Spec};
+use crate::phi::two_lengths;
+
+/// The vectors of a batch: `weight · φ` of each row, behind one leading element if there is one.
+pub(crate) struct Weighted {
+    pub(crate) lead: Option<Vec<f64>>,
+    pub(crate) weights: Vec<f64>,
+}
+
+/// Count, mean vector and total squared distance to it, by Welford's and Chan's updates.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Moments {
+    /// Elements of a vector, 0 until the first row.
+    width: usize,
+    count: Vec<u64>,
+    /// One vector a group, end to end.
+    mean: Vec<f64>,
+    spread: Vec<f64>,
+}
+
+/// Moments of one group, or of one batch.
+pub(crate) struct Moment<'a> {
+    pub(crate) count: u64,
+    pub(crate) mean: &'a [f64],
+    /// Σ‖x − mean‖²
+    pub(crate) spread: f64,
+}
+
+impl Moments {
+    /// The moments of a group, `None` if it has no row.
+    pub(crate) fn get(&self, group: usize) -> Option<Moment<'_>> {
+        let count = self.count[group];
+        (count > 0).then(|| Moment {
+            count,
+            mean: &self.mean[group * self.width..][..self.width],
+            spread: self.spread[group],
+        })
+    }
+
+    fn set_width(&mut self, spec: &Spec, width: usize) -> Result<()> {
+        if self.width == 0 {
+            self.width = width;
+            self.mean.resize(self.count.len() * width, 0.0);
+        } else if self.width != width {
+            let lead = usize::from(spec.lambda().is_some());
+            return Err(two_lengths(spec, self.width - lead, width - lead));
+        }
+        Ok(())
+    }
+
+    fn merge_one(&mut self, group: usize, other: &Moment<'_>) {
+        let total = self.count[group] + other.count;
+        let fraction = other.count as f64 / total as f64;
+        let mean = &mut self.mean[group * self.width..][..self.width];
+        let mut distance = 0.0;
+        for (mean, other) in mean.iter_mut().zip(other.mean) {
+            let delta = other - *mean;
+            distance += delta * delta;
+            *mean += delta * fraction;
+        }
+        self.spread[group] += other.spread + distance * fraction * self.count[group] as f64;
+        self.count[group] = total;
+    }
+
+    fn unmerge_one(&mut self, group: usize, other: &Moment<'_>) {
+        let left = self.count[group] - other.count;
+        let mean = &mut self.mean[group * self.width..][..self.width];
+        if left == 0 {
+            mean.fill(0.0);
+            self.spread[group] = 0.0;
+        } else {
+            let fraction = other.count as f64 / left as f64;
+            let mut distance = 0.0;
+            for (mean, other) in mean.iter_mut().zip(other.mean) {
+                let delta = *mean - other;
+                distance += delta * delta;
+                *mean += delta * fraction;
+            }
+            let between = distance * fraction * self.count[group] as f64;
+            self.spread[group] = (self.spread[group] - other.spread - between).max(0.0);
+        }
+        self.count[group] = left;
+    }
+}
+
+impl Weighted {
+    fn width(&self, rows: &Rows<'_>) -> usize {
+        usize::from(self.lead.is_some()) + rows.phi.width()
+    }
+
+    /// Hands out the vectors, end to end, a cache-sized run of rows at a time.
+    fn for_each_run(&self, rows: &Rows<'_>, mut visit: impl FnMut(usize, &[f64])) {
+        const ELEMENTS: usize = 2048;
+        let width = self.width(rows);
+        let run = (ELEMENTS / width).max(1);
+        let mut vectors = vec![0.0; run.min(self.weights.len()) * width];
+        for (at, weights) in self.weights.chunks(run).enumerate() {
+            let start = at * run;
+            let vectors = &mut vectors[..weights.len() * width];
+            if let Some(lead) = &self.lead {
+                for (vector, &lead) in vectors.chunks_exact_mut(width).zip(&lead[start..]) {
+                    vector[0] = lead;
+                }
+            }
+            match rows.selection() {
+                None => rows.phi.weigh(weights, |i| start + i, width, vectors),
+                Some(selection) => {
+                    let selection = &selection[start..];
+                    rows.phi.weigh(weights, |i| selection[i], width, vectors);
+                }
+            }
+            visit(start, vectors);
+        }
+    }
+
+    /// Moments of the batch, from sums of distances to `near` (a vector close to the mean).
+    fn moments(&self, rows: &Rows<'_>, near: Option<&[f64]>) -> (Vec<f64>, f64) {
+        let width = self.width(rows);
+        let mut block = near.map(Block::new);
+        self.for_each_run(rows, |_, vectors| {
+            block.get_or_insert_with(|| Block::new(&vectors[..width])).add(vectors);
+        });
+        match block {
+            Some(block) => block.finish(width, self.weights.len()),
+            None => (vec![0.0; width], 0.0),
+        }
+    }
+}
+
+const LANES: usize = 8;
+
+/// Sums of `x − near` and `(x − near)²`, kept for several vectors side by side so that every
+/// step of the loop is a whole number of lanes.
+struct Block {
+    near: Vec<[f64; LANES]>,
+    sum: Vec<[f64; LANES]>,
+    square: Vec<[f64; LANES]>,
+}
+
+impl Block {
+    fn new(near: &[f64]) -> Self {
+        let width = near.len();
+        let side_by_side = LANES / gcd(width, LANES);
+        let near: Vec<_> = near.repeat(side_by_side).as_chunks().0.to_vec();
+        Self { sum: vec![[0.0; LANES]; near.len()], square: vec![[0.0; LANES]; near.len()], near }
+    }
+
+    fn add(&mut self, vectors: &[f64]) {
+        let stride = self.near.len() * LANES;
+        let whole = vectors.len() - vectors.len() % stride;
+        let tiles = self.near.iter().zip(&mut self.sum).zip(&mut self.square);
+        for (at, ((&near, sum), square)) in tiles.enumerate() {
+            let (mut s, mut q) = (*sum, *square);
+            for vectors in vectors[..whole].chunks_exact(stride) {
+                let tile = &vectors[at * LANES..][..LANES];
+                for k in 0..LANES {
+                    let distance = tile[k] - near[k];
+                    s[k] += distance;
+                    q[k] += distance * distance;
+                }
+            }
+            (*sum, *square) = (s, q);
+        }
+        let near = self.near.as_flattened().iter();
+        let sum = self.sum.as_flattened_mut().iter_mut();
+        let square = self.square.as_flattened_mut().iter_mut();
+        for (((x, near), sum), square) in vectors[whole..].iter().zip(near).zip(sum).zip(square) {
+            let distance = x - near;
+            *sum += distance;
+            *square += distance * distance;
+        }
+    }
+
+    fn finish(self, width: usize, count: usize) -> (Vec<f64>, f64) {
+        let count = count as f64;
+        let mut sum = vec![0.0; width];
+        for vector in self.sum.as_flattened().chunks_exact(width) {
+            for (sum, x) in sum.iter_mut().zip(vector) {
+                *sum += x;
+            }
+        }
+        let square: f64 = self.square.as_flattened().iter().sum();
+        let moved: f64 = sum.iter().map(|s| s * s).sum();
+        let near = self.near.as_flattened();
+        let mean = sum.iter().zip(near).map(|(s, near)| near + s / count);
+        let spread = square - moved / count;
+        (mean.collect(), if spread < 0.0 { 0.0 } else { spread })
+    }
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+impl State for Moments {
+    type Terms = Weighted;
+
+    fn fields() -> Vec<(&'static str, DataType)> {
+        let element = Field::new_list_field(DataType::Float64, false);
+        vec![
+            ("count", DataType::UInt64),
+            ("mean", DataType::LargeList(Arc::new(element))),
+            ("spread", DataType::Float64),
+        ]
+    }
+
+    fn resize(&mut self, groups: usize) {
+        self.count.resize(groups, 0);
+        self.mean.resize(groups * self.width, 0.0);
+        self.spread.resize(groups, 0.0);
+    }
+
+    fn groups(&self) -> usize {
+        self.count.len()
+    }
+
+    fn add(&mut self, rows: &Rows<'_>, terms: &Weighted) -> Result<()> {
+        self.set_width(rows.spec, terms.width(rows))?;
+        let (mean, spread) = terms.moments(rows, self.get(0).map(|group| group.mean));
+        let batch = Moment { count: rows.len() as u64, mean: &mean, spread };
+        self.merge_one(0, &batch);
+        if self.spread[0].is_finite() { Ok(()) } else { Err(rows.not_finite()) }
+    }
+
+    fn retract(&mut self, rows: &Rows<'_>, terms: &Weighted) -> Result<()> {
+        let (mean, spread) = terms.moments(rows, self.get(0).map(|group| group.mean));
+        let batch = Moment { count: rows.len() as u64, mean: &mean, spread };
+        self.unmerge_one(0, &batch);
+        Ok(())
+    }
+
+    fn add_grouped(&mut self, rows: &Rows<'_>, terms: &Weighted, groups: &[usize]) -> Result<()> {
+        let width = terms.width(rows);
+        self.set_width(rows.spec, width)?;
+        let mut finite = true;
+        terms.for_each_run(rows, |start, vectors| {
+            for (vector, &group) in vectors.chunks_exact(width).zip(&groups[start..]) {
+                self.count[group] += 1;
+                let step = 1.0 / self.count[group] as f64;
+                let mean = &mut self.mean[group * width..][..width];
+                let distance = approach(mean, vector, step);
+                self.spread[group] += distance * (1.0 - step);
+                finite &= self.spread[group].is_finite();
+            }
+        });
+        if finite { Ok(()) } else { Err(rows.not_finite()) }
+    }
+
+    fn merge(&mut self, spec: &Spec, states: &[ArrayRef], group: impl Fn(usize) -> usize) -> Result<()> {
+        let counts = states[0].as_primitive::<UInt64Type>().values();
+        let means = states[1].as_list::<i64>();
+        let vectors = means.values().as_primitive::<Float64Type>().values();
+        let offsets = means.value_offsets();
+        let spreads = states[2].as_primitive::<Float64Type>().values();
+        for (i, &count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+            let mean = &vectors[offsets[i] as usize..offsets[i + 1] as usize];
+            self.set_width(spec, mean.len())?;
+            let spread = spreads[i];
+            self.merge_one(group(i), &Moment { count, mean, spread });
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, emit_to: EmitTo) -> Self {
+        let mean = match emit_to {
+            EmitTo::All => EmitTo::All,
+            EmitTo::First(groups) => EmitTo::First(groups * self.width),
+        };
+        Self {
+            width: self.width,
+            count: emit_to.take_needed(&mut self.count),
+            mean: mean.take_needed(&mut self.mean),
+            spread: emit_to.take_needed(&mut self.spread),
+        }
+    }
+
+    fn arrays(self) -> Vec<ArrayRef> {
+        let offsets = OffsetBuffer::from_repeated_length(self.width, self.count.len());
+        let element = Arc::new(Field::new_list_field(DataType::Float64, false));
+        let means = Arc::new(Float64Array::from(self.mean));
+        vec![
+            Arc::new(UInt64Array::from(self.count)),
+            Arc::new(LargeListArray::new(element, offsets, means, None)),
+            Arc::new(Float64Array::from(self.spread)),
+        ]
+    }
+
+    fn size(&self) -> usize {
+        (self.count.capacity() + self.mean.capacity() + self.spread.capacity()) * size_of::<f64>()
+    }
+}
+
+/// Moves `mean` towards `vector` by the fraction `step`; returns their squared distance before.
+fn approach(mean: &mut [f64], vector: &[f64], step: f64) -> f64 {
+    const LANES: usize = 4;
+    let mut distance = [0.0; LANES];
+    let (means, mean_rest) = mean.as_chunks_mut::<LANES>();
+    let (vectors, vector_rest) = vector.as_chunks::<LANES>();
+    for (mean, vector) in means.iter_mut().zip(vectors) {
+        for k in 0..LANES {
+            let delta = vector[k] - mean[k];
+            distance[k] += delta * delta;
+            mean[k] += delta * step;
+        }
+    }
+    let mut rest = 0.0;
+    for (mean, vector) in mean_rest.iter_mut().zip(vector_rest) {
+        let delta = vector - *mean;
+        rest += delta * delta;
+        *mean += delta * step;
+    }
+    distance.iter().sum::<f64>() + rest
+}

@@ -1,0 +1,11 @@
+//! The weights of a row, as the paper prints them.
+
+/// `o / p`: inverse propensity weight.
+pub(crate) fn inverse_propensity(o: f64, p: f64) -> f64 {
+    if o == 1.0 { 1.0 / p } else { 0.0 }
+}
+
+/// `o / p − (1 − o) / (1 − p)`: balance weight.
+pub(crate) fn balance(o: f64, p: f64) -> f64 {
+    1.0 / if o == 1.0 { p } else { p - 1.0 }
+}
