@@ -17,7 +17,7 @@ pub enum Error {
     Invalid(String),
     /// A query could not be planned or run.
     #[error("{}", .0.strip_backtrace())]
-    DataFusion(#[from] DataFusionError),
+    DataFusion(#[source] DataFusionError),
     /// Arrow data could not be converted.
     #[error(transparent)]
     Arrow(#[from] ArrowError),
@@ -45,6 +45,19 @@ pub enum Error {
     /// The run was interrupted before it had anything worth keeping.
     #[error("interrupted; nothing was written")]
     Interrupted,
+}
+
+/// An error of ours that a query carried is itself again, so that its message and its kind survive.
+impl From<DataFusionError> for Error {
+    fn from(error: DataFusionError) -> Self {
+        match error {
+            DataFusionError::External(source) => match source.downcast::<Error>() {
+                Ok(error) => *error,
+                Err(source) => Self::DataFusion(DataFusionError::External(source)),
+            },
+            error => Self::DataFusion(error),
+        }
+    }
 }
 
 /// Adds what was being done to an error.

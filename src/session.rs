@@ -179,14 +179,25 @@ pub async fn open_table(state: &SessionState, location: &str, format: &TableForm
     Ok(Arc::new(opened.context(|| format!("cannot open the table at {location}"))?))
 }
 
-async fn listing_table(state: &SessionState, url: ListingTableUrl, format: &TableFormat) -> Result<ListingTable> {
-    let store = state.runtime_env().object_store(&url)?;
+/// Refuses a location, as [`open_table`] takes it, that holds no file.
+pub async fn require_file(state: &SessionState, location: &str) -> Result<()> {
+    let found = first_file(state, &table_url(location)?).await;
+    found.map(drop).context(|| format!("cannot open the table at {location}"))
+}
+
+/// The first file of a table, markers such as `_SUCCESS` not counted.
+async fn first_file(state: &SessionState, url: &ListingTableUrl) -> Result<ObjectMeta> {
+    let store = state.runtime_env().object_store(url)?;
     let is_data = |file: &ObjectMeta| file.location.filename().is_some_and(|name| !name.starts_with(['_', '.']));
     let files = url.list_all_files(state, store.as_ref(), "").await?;
-    let first = std::pin::pin!(files.try_filter(|file| std::future::ready(is_data(file)))).try_next().await?;
-    let Some(first) = first else {
-        invalid!("there is no file there; check the spelling, and that a folder ends in /")
-    };
+    match std::pin::pin!(files.try_filter(|file| std::future::ready(is_data(file)))).try_next().await? {
+        Some(first) => Ok(first),
+        None => invalid!("there is no file there; check the spelling, and that a folder ends in /"),
+    }
+}
+
+async fn listing_table(state: &SessionState, url: ListingTableUrl, format: &TableFormat) -> Result<ListingTable> {
+    let first = first_file(state, &url).await?;
     let name = first.location.filename().unwrap_or_default();
     let is_compression = |text: &str| text.parse::<FileCompressionType>().is_ok_and(|kind| kind.is_compressed());
     let (stem, compression) = match name.rsplit_once('.') {

@@ -2,6 +2,7 @@
 
 mod check;
 mod simulate;
+mod sql;
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -30,6 +31,7 @@ struct Cli {
 enum Command {
     Check(check::CheckArgs),
     Simulate(simulate::SimulateArgs),
+    Sql(sql::SqlArgs),
 }
 
 #[derive(Debug, Args)]
@@ -91,7 +93,6 @@ impl JobArgs {
 }
 
 impl GlobalArgs {
-    #[expect(dead_code, reason = "the subcommands without a job file")]
     fn session_options(&self) -> SessionOptions {
         SessionOptions { memory_limit: self.memory_limit, threads: self.threads, ..SessionOptions::default() }
     }
@@ -126,6 +127,7 @@ pub(crate) fn main() -> ExitCode {
             match command {
                 Command::Check(args) => check::run(&global, args).await,
                 Command::Simulate(args) => simulate::run(&global, args).await,
+                Command::Sql(args) => sql::run(&global, args).await,
             }
         })
     });

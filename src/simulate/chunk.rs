@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::job::Shape;
 
 /// Rows of a chunk: enough to compress well, few enough to hold several at once.
-pub(super) const CHUNK_ROWS: u64 = 131_072;
+pub(super) const CHUNK_ROWS: u64 = 65_536;
 /// 2026-01-05, in days since 1970: a Monday.
 const FIRST_DAY: i32 = 20_458;
 const DAYS: i32 = 28;

@@ -276,6 +276,6 @@ fn a_chunk_is_bounded() {
         let simulator = Simulator::new(config).unwrap();
         let (batch, _) = simulator.chunk(Sample::Biased, 3).unwrap();
         assert!(batch.num_rows() as u64 <= CHUNK_ROWS * 5 / 4, "{}", batch.num_rows());
-        assert!(batch.get_array_memory_size() < 40 << 20, "{}", batch.get_array_memory_size());
+        assert!(batch.get_array_memory_size() < 20 << 20, "{}", batch.get_array_memory_size());
     }
 }

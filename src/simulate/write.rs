@@ -18,8 +18,8 @@ use crate::output::{Outputs, Staged};
 use crate::storage::{Storage, child};
 
 /// Chunks of a file of a folder: some 4 million rows.
-const CHUNKS_PER_FILE: u64 = 32;
-/// Chunks in the making, at most: each holds some 50 MB.
+const CHUNKS_PER_FILE: u64 = 64;
+/// Chunks in the making, at most: each holds some 25 MB.
 const MAX_CHUNKS_IN_FLIGHT: usize = 8;
 
 /// Where a simulation is written: each a `.parquet` file, or a folder, ending in `/`, of several.

@@ -1,0 +1,162 @@
+use std::io::Write;
+use std::sync::Arc;
+
+use counterweight::error::{Error, Result};
+use counterweight::output::{Outputs, Staged};
+use counterweight::session::require_file;
+use counterweight::storage::Storage;
+use datafusion::arrow::array::AsArray;
+use datafusion::arrow::datatypes::UInt64Type;
+use datafusion::dataframe::DataFrame;
+use datafusion::logical_expr::{DdlStatement, LogicalPlan, Statement as PlanStatement};
+use datafusion::prelude::SessionContext;
+use datafusion::sql::parser::Statement;
+use futures::TryStreamExt;
+use url::Url;
+
+use super::encode::{Encoder, Format};
+
+/// How results are shown.
+#[derive(Debug, Clone)]
+pub(super) struct Output {
+    pub(super) format: Format,
+    /// Whether CSV and TSV begin with the names of the columns.
+    pub(super) header: bool,
+    /// Rows of a table, at most.
+    pub(super) max_rows: Option<usize>,
+}
+
+/// Runs statements, one after another.
+pub(super) struct Runner {
+    pub(super) session: SessionContext,
+    output: Output,
+    sink: Sink,
+}
+
+enum Sink {
+    Stdout,
+    /// The one result goes here, once there is one.
+    Object {
+        storage: Arc<Storage>,
+        url: Url,
+        staged: Option<Staged>,
+    },
+}
+
+/// What a statement came to.
+pub(super) enum Outcome {
+    /// Nothing to show: it changed the session.
+    Done,
+    /// It wrote so many rows elsewhere.
+    Wrote(u64),
+    /// It had a result of so many rows.
+    Rows(usize),
+}
+
+impl Runner {
+    /// A runner that writes results to standard output.
+    pub(super) fn new(session: SessionContext, output: Output) -> Self {
+        Self { session, output, sink: Sink::Stdout }
+    }
+
+    /// Stages the one result at `url`; it appears with [`Self::commit`].
+    pub(super) fn write_to(&mut self, storage: Arc<Storage>, url: Url) {
+        self.sink = Sink::Object { storage, url, staged: None };
+    }
+
+    /// Runs a statement and writes its result, if it has one.
+    pub(super) async fn run(&mut self, statement: Statement) -> Result<Outcome> {
+        let plan = self.session.state().statement_to_plan(statement).await?;
+        match plan {
+            LogicalPlan::Ddl(DdlStatement::CreateExternalTable(ref table)) => {
+                // Without a file there would be an empty table and no complaint; a folder with declared columns may be
+                // there to be filled.
+                let declared = !table.schema.fields().is_empty();
+                for location in table.locations.iter().filter(|location| !(declared && location.ends_with('/'))) {
+                    require_file(&self.session.state(), location).await?;
+                }
+                self.session.execute_logical_plan(plan).await?;
+                Ok(Outcome::Done)
+            }
+            LogicalPlan::Statement(PlanStatement::Execute(_)) => {
+                let result = self.session.execute_logical_plan(plan).await?;
+                self.write(result).await
+            }
+            LogicalPlan::Ddl(_) | LogicalPlan::Statement(_) => {
+                self.session.execute_logical_plan(plan).await?;
+                Ok(Outcome::Done)
+            }
+            LogicalPlan::Copy(_) | LogicalPlan::Dml(_) => {
+                let counts = self.session.execute_logical_plan(plan).await?.collect().await?;
+                let count = counts.first().and_then(|batch| batch.column(0).as_primitive_opt::<UInt64Type>());
+                let rows = count.map_or(0, |count| count.value(0));
+                tracing::info!("wrote {rows} rows");
+                Ok(Outcome::Wrote(rows))
+            }
+            _ => {
+                let result = self.session.execute_logical_plan(plan).await?;
+                self.write(result).await
+            }
+        }
+    }
+
+    async fn write(&mut self, result: DataFrame) -> Result<Outcome> {
+        let mut batches = result.execute_stream().await?;
+        self.sink.open().await?;
+        let mut encoder = Encoder::new(&self.output, batches.schema())?;
+        while let Some(batch) = batches.try_next().await? {
+            let flow = encoder.write(&batch)?;
+            self.sink.append(&encoder.take()).await?;
+            if flow.is_break() {
+                tracing::warn!("only the first {} rows are shown; --max-rows 0 shows all", encoder.rows);
+                break;
+            }
+        }
+        encoder.finish()?;
+        self.sink.append(&encoder.take()).await?;
+        Ok(Outcome::Rows(encoder.rows))
+    }
+
+    /// Makes the result visible at its URL.
+    pub(super) async fn commit(self) -> Result<()> {
+        let Sink::Object { url, staged, .. } = self.sink else { return Ok(()) };
+        let Some(staged) = staged else {
+            return Err(Error::Invalid(format!("no statement has a result to write to {url}")));
+        };
+        let mut outputs = Outputs::default();
+        outputs.add(staged).await?;
+        outputs.commit().await?;
+        tracing::info!("wrote {url}");
+        Ok(())
+    }
+
+    /// Withdraws what was staged.
+    pub(super) async fn abort(self) {
+        if let Sink::Object { staged: Some(staged), .. } = self.sink {
+            staged.abort().await;
+        }
+    }
+}
+
+impl Sink {
+    async fn open(&mut self) -> Result<()> {
+        let Self::Object { storage, url, staged } = self else { return Ok(()) };
+        if staged.is_some() {
+            return Err(Error::Invalid(format!("{url} holds the result of one query, and this is a second one")));
+        }
+        *staged = Some(Staged::create(storage, url).await?);
+        Ok(())
+    }
+
+    async fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        match self {
+            Self::Object { staged: Some(staged), .. } => staged.append(bytes).await,
+            _ if bytes.is_empty() => Ok(()),
+            _ => {
+                let mut stdout = std::io::stdout().lock();
+                stdout.write_all(bytes)?;
+                Ok(stdout.flush()?)
+            }
+        }
+    }
+}

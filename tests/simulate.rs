@@ -1,0 +1,70 @@
+//! `counterweight simulate`, as it is called.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn simulate(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_counterweight"));
+    command.current_dir(folder).arg("simulate").args(arguments).output().unwrap()
+}
+
+fn query(folder: &Path, sql: &str) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_counterweight"));
+    let output =
+        command.current_dir(folder).args(["sql", "--format", "csv", "--no-header", "-c", sql]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn a_log_and_its_uniform_sample() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["--rows", "30000", "--users", "200", "--items", "50", "--dim", "3", "--seed", "5"];
+    let to = ["--output", "log/", "--uniform", "uniform.parquet", "--uniform-rows", "4000"];
+    let output = simulate(folder.path(), &[&arguments[..], &to].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let summary = String::from_utf8(output.stdout).unwrap();
+    for text in ["30,000 exposures of 200 users and 50 items", "conversion rate", "IPS, true p", "uniform.parquet"] {
+        assert!(summary.contains(text), "{summary}");
+    }
+
+    let counts = "SELECT count(*), count(DISTINCT user_id), count(DISTINCT item_id), min(array_length(phi)), \
+                  sum(CASE WHEN (outcome IS NOT NULL) = treated THEN 0 ELSE 1 END)";
+    assert_eq!(query(folder.path(), &format!("{counts} FROM 'log/'")), "30000,200,50,3,0");
+    assert_eq!(query(folder.path(), &format!("{counts} FROM 'uniform.parquet'")), "4000,200,50,3,0");
+    assert_eq!(
+        query(folder.path(), "SELECT DISTINCT split FROM 'log/' ORDER BY 1").lines().collect::<Vec<_>>(),
+        ["test", "train", "validation"]
+    );
+}
+
+#[test]
+fn a_matrix_has_ratings() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["--shape", "matrix", "--users", "200", "--items", "50", "--dim", "3", "--output", "m.parquet"];
+    let output = simulate(folder.path(), &arguments);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let sql = "SELECT count(*) = count(DISTINCT user_id * 50 + item_id), bool_and(treated), \
+               bool_and((rating >= 4) = (outcome = 1)) FROM 'm.parquet'";
+    assert_eq!(query(folder.path(), sql), "true,true,true");
+}
+
+#[test]
+fn mistakes_are_named_and_leave_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    for (arguments, message) in [
+        (&["--rows", "0"][..], "rows = 0"),
+        (&["--treated-rate", "1"], "treated-rate = 1"),
+        (&["--miscalibration", "-1"], "miscalibration = -1"),
+        (&["--dim", "0"], "dim = 0"),
+        (&["--shape", "matrix", "--rows", "9"], "--rows belongs to the log shape"),
+        (&["--uniform-rows", "9"], "--uniform"),
+        (&["--rows", "100", "--uniform", "u.csv"], "u.csv"),
+    ] {
+        let output = simulate(folder.path(), &[arguments, &["--output", "log/"][..]].concat());
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(error.contains(message), "{error}");
+    }
+    assert!(!folder.path().join("log/part-00000.parquet").exists());
+}
