@@ -42,6 +42,9 @@ pub enum Error {
         /// Why it failed.
         source: Box<Error>,
     },
+    /// Several problems, found together.
+    #[error("{}", .0.iter().map(Error::to_string).collect::<Vec<_>>().join("\n"))]
+    Several(Vec<Error>),
     /// The run was interrupted before it had anything worth keeping.
     #[error("interrupted; nothing was written")]
     Interrupted,
@@ -73,13 +76,42 @@ impl<T, E: Into<Error>> Context<T> for std::result::Result<T, E> {
 }
 
 impl Error {
-    /// Whether the cause is input that its author can mend, as opposed to the world failing.
+    /// One error that tells of all of `problems`.
+    pub fn several(mut problems: Vec<Error>) -> Self {
+        match problems.pop() {
+            Some(only) if problems.is_empty() => only,
+            last => {
+                problems.extend(last);
+                Error::Several(problems)
+            }
+        }
+    }
+
+    /// Fails with all of `problems`, if any.
+    pub fn all(problems: Vec<Error>) -> Result<()> {
+        if problems.is_empty() { Ok(()) } else { Err(Self::several(problems)) }
+    }
+
+    /// Whether the cause is input that its author can mend, as opposed to the world failing: of several causes, all.
     pub fn is_invalid_input(&self) -> bool {
         match self {
             Error::Invalid(_) => true,
             Error::Context { source, .. } => source.is_invalid_input(),
+            Error::Several(problems) => problems.iter().all(Error::is_invalid_input),
+            Error::DataFusion(error) => is_invalid_query(error),
             _ => false,
         }
+    }
+}
+
+/// Whether a query cannot be planned as it is written.
+fn is_invalid_query(error: &DataFusionError) -> bool {
+    match error.find_root() {
+        DataFusionError::Plan(_) | DataFusionError::SQL(..) | DataFusionError::SchemaError(..) => true,
+        DataFusionError::NotImplemented(_) => true,
+        DataFusionError::Collection(errors) => errors.iter().all(is_invalid_query),
+        DataFusionError::External(error) => error.downcast_ref::<Error>().is_some_and(Error::is_invalid_input),
+        _ => false,
     }
 }
 
@@ -95,7 +127,7 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .into_iter()
         .map(|candidate| (strsim::damerau_levenshtein(&word.to_lowercase(), &candidate.to_lowercase()), candidate))
         .min()
-        .filter(|(distance, candidate)| *distance <= 2.max(candidate.len() / 3))
+        .filter(|(distance, candidate)| *distance <= 2.max(candidate.len() / 3) && *distance < word.chars().count())
         .map(|(_, candidate)| candidate)
 }
 
@@ -107,5 +139,38 @@ pub fn suggestion<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str> 
             let known: Vec<_> = candidates.into_iter().collect();
             format!("; it is one of: {}", known.join(", "))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_shares_something_with_the_word() {
+        assert_eq!(nearest("clikced", ["clicks", "clicked", "p"]), Some("clicked"));
+        assert_eq!(nearest("x", ["p", "clicked"]), None);
+        assert_eq!(nearest("P", ["p", "clicked"]), Some("p"));
+    }
+
+    #[test]
+    fn several_problems_are_told_together() {
+        let invalid = |text: &str| Error::Invalid(text.to_owned());
+        assert!(Error::all(vec![]).is_ok());
+        assert_eq!(Error::all(vec![invalid("a")]).unwrap_err().to_string(), "a");
+        let both = Error::several(vec![invalid("a"), invalid("b")]);
+        assert_eq!(both.to_string(), "a\nb");
+        assert!(both.is_invalid_input());
+        let mixed = Error::several(vec![invalid("a"), Error::Interrupted]);
+        assert!(!mixed.is_invalid_input());
+    }
+
+    #[test]
+    fn a_query_that_does_not_plan_is_its_authors_to_mend() {
+        let plan = DataFusionError::Plan("no such column".into()).context("somewhere");
+        assert!(Error::from(plan).is_invalid_input());
+        let ours = DataFusionError::External(Box::new(Error::Invalid("no such format".into())));
+        assert!(Error::from(ours).is_invalid_input());
+        assert!(!Error::from(DataFusionError::Execution("broken".into())).is_invalid_input());
     }
 }

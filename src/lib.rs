@@ -1,11 +1,14 @@
 //! Counterweight finds out, in SQL, whether a recommender's propensities can be trusted, and retrains conversion models
 //! with losses that make them so (Li et al., *Propensity Matters*, ICML 2023).
 //!
-//! Data runs one way: [`storage`] → [`session`] → operators → [`output`] and metrics. The aggregates are
+//! Data runs one way: [`storage`] → [`session`] → operators such as [`audit`] → [`output`] and
+//! [`metrics`]. The aggregates are
 //! a crate of their own, [`counterweight_udfs`].
 
+pub mod audit;
 pub mod error;
 pub mod job;
+pub mod metrics;
 pub mod operator;
 pub mod output;
 pub mod session;

@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::job::Job;
 use crate::session::{open_table, session};
 use crate::storage::Storage;
@@ -25,8 +25,29 @@ pub trait Operator: Send + Sync {
     /// Writes nothing.
     async fn check(&self, context: &JobContext) -> Result<()>;
 
+    /// What [`Operator::check`] looks at, thing by thing, and the problem with each.
+    async fn findings(&self, context: &JobContext) -> Vec<Finding> {
+        vec![Finding::new(self.name(), self.check(context).await)]
+    }
+
     /// Does the work. Outputs appear whole, once all of it has succeeded, or not at all.
     async fn run(&self, context: &JobContext) -> Result<Report>;
+}
+
+/// One thing that was validated.
+#[derive(Debug)]
+pub struct Finding {
+    /// The thing, by the job's key.
+    pub what: String,
+    /// What is wrong with it, if anything.
+    pub problem: Option<Error>,
+}
+
+impl Finding {
+    /// The finding that a validation gave.
+    pub fn new(what: impl Into<String>, result: Result<()>) -> Self {
+        Self { what: what.into(), problem: result.err() }
+    }
 }
 
 /// A job with its tables opened.
@@ -67,15 +88,21 @@ impl JobContext {
     /// # Errors
     /// Where a table has no files or cannot be read; the message names it.
     pub async fn open(job: Job, storage: Arc<Storage>) -> Result<Self> {
-        let session = session(&job.session, Arc::clone(&storage))?;
-        let context = Self { job: Arc::new(job), session, storage, interrupt: CancellationToken::new() };
+        let context = Self::unopened(job, storage)?;
         for name in context.job.tables.keys() {
-            context.register(name).await?;
+            context.open_table(name).await?;
         }
         Ok(context)
     }
 
-    async fn register(&self, name: &str) -> Result<()> {
+    /// A context whose tables are yet to be opened, with [`JobContext::open_table`].
+    pub fn unopened(job: Job, storage: Arc<Storage>) -> Result<Self> {
+        let session = session(&job.session, Arc::clone(&storage))?;
+        Ok(Self { job: Arc::new(job), session, storage, interrupt: CancellationToken::new() })
+    }
+
+    /// Opens the job's input table of that name.
+    pub async fn open_table(&self, name: &str) -> Result<()> {
         let spec = &self.job.tables[name];
         let table = open_table(&self.session.state(), &spec.url, &spec.format()).await;
         let table = table.context(|| format!("[tables.{name}]"))?;

@@ -1,5 +1,10 @@
+use std::sync::Arc;
+
 use clap::Args;
-use counterweight::error::Result;
+use counterweight::audit::AuditOperator;
+use counterweight::error::{Error, Result};
+use counterweight::operator::{Finding, JobContext, Operator};
+use counterweight::storage::Storage;
 
 use super::{GlobalArgs, JobArgs, print};
 
@@ -11,6 +16,36 @@ pub(super) struct CheckArgs {
 }
 
 pub(super) async fn run(global: &GlobalArgs, args: CheckArgs) -> Result<()> {
-    let context = args.job.open(global).await?;
-    print(&format!("{}: {} tables open\n", context.job.name, context.job.tables.len()))
+    let context = JobContext::unopened(args.job.load(global)?, Arc::new(Storage::from_env()))?;
+    let mut problems = 0;
+    for name in context.job.tables.keys() {
+        problems += tell(&Finding::new(format!("tables.{name}"), context.open_table(name).await))?;
+    }
+    for operator in operators() {
+        for finding in operator.findings(&context).await {
+            problems += tell(&finding)?;
+        }
+    }
+    match problems {
+        0 => Ok(()),
+        1 => Err(Error::Invalid(format!("{}: there is a problem", args.job.job.display()))),
+        _ => Err(Error::Invalid(format!("{}: there are {problems} problems", args.job.job.display()))),
+    }
+}
+
+/// Everything that may have work in a job; one without work finds nothing.
+fn operators() -> Vec<Box<dyn Operator>> {
+    vec![Box::new(AuditOperator::default())]
+}
+
+/// Prints a line for the thing that was checked, and counts its problem.
+fn tell(finding: &Finding) -> Result<usize> {
+    match &finding.problem {
+        None => print(&format!("ok       {}\n", finding.what))?,
+        Some(problem) => {
+            let lines = problem.to_string().replace('\n', "\n         ");
+            print(&format!("problem  {}\n         {lines}\n", finding.what))?;
+        }
+    }
+    Ok(usize::from(finding.problem.is_some()))
 }

@@ -1,8 +1,10 @@
 //! The command line: parse and dispatch, one file a subcommand.
 
+mod audit;
 mod check;
 mod simulate;
 mod sql;
+mod functions;
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -29,9 +31,11 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Audit(audit::AuditArgs),
     Check(check::CheckArgs),
     Simulate(simulate::SimulateArgs),
     Sql(sql::SqlArgs),
+    Functions(functions::FunctionsArgs),
 }
 
 #[derive(Debug, Args)]
@@ -71,13 +75,18 @@ struct JobArgs {
 }
 
 impl JobArgs {
-    /// Reads the job and opens its tables.
-    async fn open(&self, global: &GlobalArgs) -> Result<JobContext> {
+    /// Reads the job.
+    fn load(&self, global: &GlobalArgs) -> Result<Job> {
         let mut job = Job::load(&self.job, &self.set)?;
         let Job { session, .. } = &mut job;
         session.memory_limit = global.memory_limit.or(session.memory_limit);
         session.threads = global.threads.or(session.threads);
-        let context = JobContext::open(job, Arc::new(Storage::from_env())).await?;
+        Ok(job)
+    }
+
+    /// Reads the job and opens its tables.
+    async fn open(&self, global: &GlobalArgs) -> Result<JobContext> {
+        let context = JobContext::open(self.load(global)?, Arc::new(Storage::from_env())).await?;
         let interrupt = context.interrupt.clone();
         tokio::spawn(async move {
             if tokio::signal::ctrl_c().await.is_ok() {
@@ -99,7 +108,6 @@ impl GlobalArgs {
 }
 
 /// Prints a report: its tables on standard output, what was written on standard error.
-#[expect(dead_code, reason = "the subcommands that run an operator")]
 fn show(report: &Report) -> Result<()> {
     print(&report.text)?;
     for url in &report.outputs {
@@ -125,9 +133,11 @@ pub(crate) fn main() -> ExitCode {
     let result = runtime.enable_all().build().map_err(Error::from).and_then(|runtime| {
         runtime.block_on(async {
             match command {
+                Command::Audit(args) => audit::run(&global, args).await,
                 Command::Check(args) => check::run(&global, args).await,
                 Command::Simulate(args) => simulate::run(&global, args).await,
                 Command::Sql(args) => sql::run(&global, args).await,
+                Command::Functions(args) => functions::run(args),
             }
         })
     });

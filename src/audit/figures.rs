@@ -1,0 +1,184 @@
+//! The figures of an answer: rows of numbers and text, for programs as JSON and for people as an aligned table.
+
+use datafusion::arrow::array::{Array, AsArray, RecordBatch};
+use datafusion::arrow::compute::{cast, concat_batches};
+use datafusion::arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef};
+use serde_json::{Map, Value};
+
+use crate::error::Result;
+
+/// One row of an answer, by column.
+pub(super) type Row = Map<String, Value>;
+
+/// A query's result as one batch of 64-bit integers, 64-bit floats and text.
+pub(super) fn plain(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBatch> {
+    let batch = concat_batches(schema, batches)?;
+    let mut fields = Vec::with_capacity(batch.num_columns());
+    let mut columns = Vec::with_capacity(batch.num_columns());
+    for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+        let data_type = match field.data_type() {
+            kind if kind.is_integer() => DataType::Int64,
+            kind if kind.is_numeric() => DataType::Float64,
+            _ => DataType::Utf8,
+        };
+        columns.push(cast(column, &data_type)?);
+        fields.push(Field::new(field.name(), data_type, true));
+    }
+    Ok(RecordBatch::try_new(Schema::new(fields).into(), columns)?)
+}
+
+/// The rows of a [`plain`] batch. A number that JSON lacks (NaN, infinity) is null.
+pub(super) fn rows(batch: &RecordBatch) -> Vec<Row> {
+    let schema = batch.schema();
+    let row = |index| {
+        let columns = schema.fields().iter().zip(batch.columns());
+        columns.map(|(field, column)| (field.name().clone(), value(column, index))).collect()
+    };
+    (0..batch.num_rows()).map(row).collect()
+}
+
+fn value(column: &dyn Array, row: usize) -> Value {
+    if column.is_null(row) {
+        return Value::Null;
+    }
+    match column.data_type() {
+        DataType::Int64 => column.as_primitive::<Int64Type>().value(row).into(),
+        DataType::Float64 => column.as_primitive::<Float64Type>().value(row).into(),
+        _ => column.as_string::<i32>().value(row).into(),
+    }
+}
+
+/// A number of a row, unless it is NULL.
+pub(super) fn number(row: &Row, column: &str) -> Option<f64> {
+    row.get(column).and_then(Value::as_f64)
+}
+
+/// Aligned columns under their names, each line indented. Columns without a value are left out, and so are those of
+/// `hidden`; a single row is turned on its side, a line a column.
+pub(super) fn table(columns: &[String], rows: &[Row], hidden: &[&str]) -> String {
+    let has_value = |column: &&str| rows.iter().any(|row| !row[*column].is_null());
+    let shown = columns.iter().map(String::as_str).filter(|column| !hidden.contains(column));
+    let shown: Vec<&str> = shown.filter(has_value).collect();
+    let lines: Vec<Vec<String>> = match rows {
+        [row] => shown.iter().map(|column| vec![(*column).to_owned(), cell(&row[*column])]).collect(),
+        _ => {
+            let heading = shown.iter().map(|column| (*column).to_owned()).collect();
+            let body = rows.iter().map(|row| shown.iter().map(|column| cell(&row[*column])).collect());
+            std::iter::once(heading).chain(body).collect()
+        }
+    };
+    let count = lines.first().map_or(0, Vec::len);
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..count).map(width).collect();
+    let is_left = |column: usize| match rows {
+        [_] => column == 0,
+        _ => rows.iter().any(|row| row[shown[column]].is_string()),
+    };
+    let left: Vec<bool> = (0..count).map(is_left).collect();
+    let mut text = String::new();
+    for line in &lines {
+        let cells = line.iter().enumerate().map(|(column, cell)| match left[column] {
+            true => format!("{cell:<width$}", width = widths[column]),
+            false => format!("{cell:>width$}", width = widths[column]),
+        });
+        text.push_str(format!("  {}", cells.collect::<Vec<_>>().join("  ")).trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.escape_debug().to_string().replace("\\'", "'").replace("\\\"", "\""),
+        Value::Number(number) => match number.as_i64() {
+            Some(integer) => thousands(integer),
+            None => number.as_f64().map_or_else(|| number.to_string(), short),
+        },
+        other => other.to_string(),
+    }
+}
+
+fn thousands(number: i64) -> String {
+    let digits = number.unsigned_abs().to_string();
+    let mut result = if number < 0 { "-".to_owned() } else { String::new() };
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            result.push(',');
+        }
+        result.push(digit);
+    }
+    result
+}
+
+/// A number in about four digits.
+pub(super) fn short(number: f64) -> String {
+    let size = number.abs();
+    if size == 0.0 {
+        return "0".to_owned();
+    }
+    if !(1e-3..1e15).contains(&size) {
+        return format!("{number:.2e}");
+    }
+    if size >= 999.95 {
+        return thousands(number.round() as i64);
+    }
+    let decimals = (3 - size.log10().floor() as i32).clamp(0, 6) as usize;
+    let text = format!("{number:.decimals$}");
+    match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text,
+    }
+}
+
+/// A share in per cent.
+pub(super) fn percent(share: f64) -> String {
+    match share.abs() {
+        small if small > 0.0 && small < 0.001 => format!("{:.1e} %", share * 100.0),
+        _ => format!("{:.1} %", share * 100.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn rows_of(value: Value) -> Vec<Row> {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        let numbers = [0.0, 1.0, -2.5, 0.123456, 0.00123456, 3.1e-5, 12.3456, 1234.56, 9999.6, 1234567.8, -1e20];
+        let shorts = ["0", "1", "-2.5", "0.1235", "0.001235", "3.10e-5", "12.35", "1,235", "10,000", "1,234,568"];
+        for (number, expected) in numbers.into_iter().zip(shorts) {
+            assert_eq!(short(number), expected);
+        }
+        assert_eq!(short(-1e20), "-1.00e20");
+        assert_eq!(thousands(-1234567), "-1,234,567");
+        assert_eq!(thousands(999), "999");
+        assert_eq!(percent(0.4123), "41.2 %");
+        assert_eq!(percent(0.00001), "1.0e-3 %");
+    }
+
+    #[test]
+    fn tables_are_aligned_and_leave_empty_columns_out() {
+        let columns = ["name", "n", "value", "gap", "all"].map(str::to_owned);
+        let rows = rows_of(json!([
+            {"name": "ips", "n": 1200, "value": 0.25, "gap": null, "all": 1},
+            {"name": "snips", "n": 7, "value": -1e-9, "gap": null, "all": 1},
+        ]));
+        let expected = "  name       n     value\n  ips    1,200      0.25\n  snips      7  -1.00e-9\n";
+        assert_eq!(table(&columns, &rows, &["all"]), expected);
+        assert_eq!(table(&columns, &rows[..1], &["all"]), "  name     ips\n  n      1,200\n  value   0.25\n");
+        assert_eq!(table(&columns, &[], &[]), "");
+    }
+
+    #[test]
+    fn a_line_break_in_a_segment_stays_on_its_line() {
+        let rows = rows_of(json!([{"segment": "a\nb"}, {"segment": "it's \"c\""}]));
+        assert_eq!(table(&["segment".to_owned()], &rows, &[]), "  segment\n  a\\nb\n  it's \"c\"\n");
+    }
+}

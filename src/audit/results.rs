@@ -1,0 +1,68 @@
+//! Writes the results of audits: all of them, or none.
+
+use std::collections::BTreeMap;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::compute::concat_batches;
+use datafusion::parquet::arrow::ArrowWriter;
+use url::Url;
+
+use super::answer::{Answer, Answered};
+use super::{gauges, locations};
+use crate::error::Result;
+use crate::metrics::Exposition;
+use crate::operator::JobContext;
+use crate::output::Outputs;
+use crate::storage::child;
+
+/// Writes, for each audit that has an `output`, each question's rows as `QUESTION.parquet` and `QUESTION.json` and then
+/// the whole as `audit.json`; last, the metrics files.
+pub(super) async fn write(context: &JobContext, audits: &[Answered]) -> Result<Vec<Url>> {
+    let mut outputs = Outputs::default();
+    match stage(context, audits, &mut outputs).await {
+        Ok(()) => outputs.commit().await,
+        Err(error) => {
+            outputs.abort().await;
+            Err(error)
+        }
+    }
+}
+
+async fn stage(context: &JobContext, audits: &[Answered], outputs: &mut Outputs) -> Result<()> {
+    let storage = &context.storage;
+    // Audits that name one metrics file share it.
+    let mut expositions: BTreeMap<Url, Exposition> = BTreeMap::new();
+    for audit in audits {
+        let (folder, metrics) = locations(&context.job.audit[&audit.name], &audit.name)?;
+        if let Some(folder) = folder {
+            for answer in &audit.answers {
+                let name = answer.question.name;
+                outputs.put(storage, &child(&folder, &format!("{name}.parquet"))?, &parquet(answer)?).await?;
+                outputs.put(storage, &child(&folder, &format!("{name}.json"))?, &json(&answer.figures())).await?;
+            }
+            outputs.put(storage, &child(&folder, "audit.json")?, &json(&audit.figures())).await?;
+        }
+        if let Some(url) = metrics {
+            gauges::set(expositions.entry(url).or_default(), audit)?;
+        }
+    }
+    for (url, exposition) in expositions {
+        outputs.put(storage, &url, exposition.text()?.as_bytes()).await?;
+    }
+    Ok(())
+}
+
+fn json(figures: &serde_json::Value) -> Vec<u8> {
+    format!("{figures:#}\n").into_bytes()
+}
+
+fn parquet(answer: &Answer) -> Result<Vec<u8>> {
+    let batches: Vec<&RecordBatch> = answer.parts.iter().map(|part| &part.batch).collect();
+    let schema = answer.parts[0].batch.schema();
+    let batch = concat_batches(&schema, batches)?;
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, schema, None)?;
+    writer.write(&batch)?;
+    writer.close()?;
+    Ok(bytes)
+}

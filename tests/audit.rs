@@ -1,0 +1,819 @@
+//! `counterweight audit`, `check` and `functions`, by the binary, against figures from plain loops.
+
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+use counterweight::audit::QUESTIONS;
+use counterweight::session::{SessionOptions, session};
+use counterweight::storage::Storage;
+use datafusion::arrow::array::{
+    ArrayRef, BooleanArray, FixedSizeListArray, Float64Array, RecordBatch, StringArray, UInt32Array,
+};
+use datafusion::arrow::compute::take_record_batch;
+use datafusion::arrow::datatypes::Float64Type;
+use datafusion::parquet::arrow::ArrowWriter;
+use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// One exposure.
+#[derive(Debug, Clone)]
+struct Exposure {
+    treated: bool,
+    /// The true propensity.
+    truth: f64,
+    propensity: f64,
+    prediction: f64,
+    outcome: Option<f64>,
+    imputed: f64,
+    conversion: f64,
+    x: [f64; 2],
+    country: String,
+}
+
+impl Exposure {
+    fn o(&self) -> f64 {
+        f64::from(u8::from(self.treated))
+    }
+
+    fn error(&self) -> f64 {
+        (self.prediction - self.outcome.unwrap()).powi(2)
+    }
+
+    fn weight(&self) -> f64 {
+        if self.treated { 1.0 / self.propensity } else { -1.0 / (1.0 - self.propensity) }
+    }
+}
+
+/// SplitMix64, from 0 to 1.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
+const BAD: &str = "it's \"bad\" land";
+
+/// A log of 4,000 exposures in 20 countries; in one of them the propensities may be a third of what they should be.
+fn log(seed: u64, planted: bool) -> Vec<Exposure> {
+    let mut random = Random(seed);
+    let mut exposure = |index: usize| {
+        let x = [random.next() - 0.5, random.next() * 2.0];
+        let truth = 0.1 + 0.5 * random.next();
+        let country = if index % 20 == 7 { BAD.to_owned() } else { format!("c{}", index % 20) };
+        let propensity = if planted && country == BAD { truth / 3.0 } else { truth };
+        let treated = random.next() < truth;
+        let conversion = 0.2 + 0.6 * truth;
+        let outcome = f64::from(u8::from(random.next() < conversion));
+        Exposure {
+            treated,
+            truth,
+            propensity,
+            prediction: 0.3 + 0.2 * random.next(),
+            outcome: treated.then_some(outcome),
+            imputed: 0.2 + 0.1 * random.next(),
+            conversion,
+            x,
+            country,
+        }
+    };
+    (0..4000).map(&mut exposure).collect()
+}
+
+fn batch(log: &[Exposure]) -> RecordBatch {
+    let floats = |value: fn(&Exposure) -> f64| -> ArrayRef {
+        Arc::new(log.iter().map(|row| Some(value(row))).collect::<Float64Array>())
+    };
+    let vectors = log.iter().map(|row| Some(row.x.map(Some).to_vec()));
+    RecordBatch::try_from_iter([
+        ("clicked", Arc::new(log.iter().map(|row| Some(row.treated)).collect::<BooleanArray>()) as ArrayRef),
+        ("p hat", floats(|row| row.propensity)),
+        ("True P", floats(|row| row.truth)),
+        ("prediction", floats(|row| row.prediction)),
+        ("Converted", Arc::new(log.iter().map(|row| row.outcome).collect::<Float64Array>())),
+        ("imputed", floats(|row| row.imputed)),
+        ("conversion", floats(|row| row.conversion)),
+        ("X 0", floats(|row| row.x[0])),
+        ("x1", floats(|row| row.x[1])),
+        ("x", Arc::new(FixedSizeListArray::from_iter_primitive::<Float64Type, _, _>(vectors, 2))),
+        ("Country", Arc::new(StringArray::from_iter_values(log.iter().map(|row| &row.country)))),
+    ])
+    .unwrap()
+}
+
+fn write_parquet(path: &Path, batch: &RecordBatch) {
+    let mut writer = ArrowWriter::try_new(std::fs::File::create(path).unwrap(), batch.schema(), None).unwrap();
+    writer.write(batch).unwrap();
+    writer.close().unwrap();
+}
+
+/// A folder with a log and a job.
+struct Bench {
+    folder: TempDir,
+}
+
+const COLUMNS: &str = r#"
+    [columns]
+    treated = "clicked"
+    propensity = "p hat"
+    prediction = "prediction"
+    outcome = "Converted"
+    imputed_error = "imputed"
+    true_conversion = "conversion"
+    true_propensity = "True P"
+"#;
+
+impl Bench {
+    fn new(log: &[Exposure], job: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        write_parquet(&folder.path().join("log.parquet"), &batch(log));
+        let bench = Self { folder };
+        bench.write_job(&format!("name = \"shop\"\n[tables.log]\nurl = \"${{dir}}/log.parquet\"\n{job}"));
+        bench
+    }
+
+    fn write_job(&self, job: &str) {
+        std::fs::write(self.folder.path().join("job.toml"), job).unwrap();
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        let dir = format!("vars.dir={}", self.folder.path().display());
+        Command::new(env!("CARGO_BIN_EXE_counterweight"))
+            .args(arguments)
+            .arg(self.folder.path().join("job.toml"))
+            .args(["--set", &dir])
+            .output()
+            .unwrap()
+    }
+
+    /// The figures of `counterweight audit`.
+    fn audit(&self, arguments: &[&str]) -> Value {
+        let output = self.run(&[&["audit", "--format", "json"], arguments].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// The exit code and message of a command that fails.
+    fn failure(&self, arguments: &[&str]) -> (i32, String) {
+        let output = self.run(arguments);
+        assert!(!output.status.success(), "{}", stdout(&output));
+        (output.status.code().unwrap(), stdout(&output) + &stderr(&output))
+    }
+
+    fn text(&self, path: &str) -> String {
+        std::fs::read_to_string(self.folder.path().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn rows<'a>(figures: &'a Value, audit: &str, question: &str) -> &'a Vec<Value> {
+    figures["audits"][audit]["questions"][question]["rows"].as_array().unwrap_or_else(|| panic!("{figures:#}"))
+}
+
+fn verdict<'a>(figures: &'a Value, audit: &str, question: &str) -> (&'a str, bool) {
+    let verdict = &figures["audits"][audit]["questions"][question]["verdicts"][0];
+    (verdict["text"].as_str().unwrap(), verdict["alarm"].as_bool().unwrap())
+}
+
+#[track_caller]
+fn assert_close(found: &Value, expected: f64) {
+    let found = found.as_f64().unwrap_or_else(|| panic!("{found} is no number; {expected} was expected"));
+    assert!((found - expected).abs() <= 1e-9 * expected.abs().max(1e-3), "{found} is not {expected}");
+}
+
+/// BMSE, its unbiased form and its noise floor, by the letter.
+fn balance(log: &[&Exposure], phi: fn(&Exposure) -> Vec<f64>) -> [f64; 3] {
+    let n = log.len() as f64;
+    let mut sum = vec![0.0; phi(log[0]).len()];
+    let mut squares = 0.0;
+    for row in log {
+        for (total, value) in sum.iter_mut().zip(phi(row)) {
+            *total += row.weight() * value;
+            squares += (row.weight() * value).powi(2);
+        }
+    }
+    let length: f64 = sum.iter().map(|total| total * total).sum();
+    let raw = length / (n * n);
+    [raw, (length - squares) / (n * (n - 1.0)), (squares / n - raw) / n]
+}
+
+fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
+    let n = values.len() as f64;
+    values.sum::<f64>() / n
+}
+
+#[test]
+fn balance_equals_plain_loops_whatever_the_shape_of_phi() {
+    let log = log(1, true);
+    let job = format!(
+        "{COLUMNS}
+        [audit.none]
+        query = 'SELECT * FROM log'
+        segments = ['Country']
+        worst = 100
+        [audit.columns]
+        query = 'SELECT * FROM log'
+        segments = ['Country']
+        worst = 100
+        columns.phi = ['X 0', 'x1']
+        [audit.vector]
+        query = 'SELECT * FROM log'
+        segments = ['Country']
+        worst = 100
+        columns.phi = ['x']"
+    );
+    let figures = Bench::new(&log, &job).audit(&[]);
+    let phis: [(&str, fn(&Exposure) -> Vec<f64>); 3] =
+        [("none", |_| vec![1.0]), ("columns", |row| row.x.to_vec()), ("vector", |row| row.x.to_vec())];
+    for (audit, phi) in phis {
+        let all: Vec<_> = log.iter().collect();
+        let [row] = rows(&figures, audit, "balance").as_slice() else { panic!("one row") };
+        assert_eq!(row["n"], 4000);
+        assert_eq!(row["rows_skipped"], 0);
+        for (column, expected) in ["bmse", "bmse_unbiased", "noise_floor"].into_iter().zip(balance(&all, phi)) {
+            assert_close(&row[column], expected);
+        }
+        assert_close(&row["treated_rate"], mean(log.iter().map(Exposure::o)));
+        assert_close(&row["mean_propensity"], mean(log.iter().map(|row| row.propensity)));
+
+        let segments = rows(&figures, audit, "segments");
+        assert_eq!(segments.len(), 20);
+        for segment in segments {
+            let members: Vec<_> = log.iter().filter(|row| segment["segment"] == row.country).collect();
+            assert_eq!(segment["n"], members.len());
+            assert_eq!(segment["segment_column"], "Country");
+            assert_eq!(segment["segments"], 20);
+            for (column, expected) in ["bmse", "bmse_unbiased", "noise_floor"].into_iter().zip(balance(&members, phi)) {
+                assert_close(&segment[column], expected);
+            }
+        }
+        assert_eq!(segments[0]["segment"], BAD, "the planted segment is the worst");
+        assert_eq!(segments[0]["out_of_balance"], 1);
+        let (text, alarm) = verdict(&figures, audit, "segments");
+        assert!(alarm && text.starts_with("1 of 20 segments are out of balance"), "{text}");
+    }
+}
+
+#[test]
+fn true_propensities_raise_no_alarm() {
+    let job = format!(
+        "{COLUMNS}
+        [audit.main]
+        query = 'SELECT * FROM log'
+        segments = ['Country']
+        columns.phi = ['X 0', 'x1']"
+    );
+    for seed in 0..8 {
+        let figures = Bench::new(&log(seed, false), &job).audit(&[]);
+        for question in ["balance", "segments", "weights", "calibration", "propensity_fit", "estimates"] {
+            let (text, alarm) = verdict(&figures, "main", question);
+            assert!(!alarm, "seed {seed}: {text}");
+        }
+        assert_eq!(figures["audits"]["main"]["alarm"], false);
+        assert_close(&rows(&figures, "main", "propensity_fit")[0]["propensity_rmse"], 0.0);
+    }
+}
+
+/// Segments so small that often not one row is treated: no scatter is seen in them, and that is not evidence.
+#[test]
+fn small_segments_with_rare_treatment_raise_no_alarm() {
+    let job = "
+        [columns]
+        treated = 'clicked'
+        propensity = 'p hat'
+        [audit.main]
+        query = 'SELECT * FROM log'
+        segments = ['Country']";
+    for seed in 0..4 {
+        let mut random = Random(seed);
+        let mut rare = log(seed, false);
+        for (index, row) in rare.iter_mut().enumerate() {
+            row.propensity = 0.01 + 0.02 * random.next();
+            row.treated = random.next() < row.propensity;
+            row.outcome = row.treated.then_some(1.0);
+            row.country = format!("c{}", index / 20);
+        }
+        let figures = Bench::new(&rare, job).audit(&[]);
+        let (text, alarm) = verdict(&figures, "main", "segments");
+        assert!(!alarm, "seed {seed}: {text}");
+    }
+}
+
+#[test]
+fn weights_calibration_and_fit_equal_plain_loops() {
+    let log = log(3, true);
+    let job = format!("{COLUMNS}\n[audit.main]\nquery = 'SELECT * FROM log'\npropensity_bins = 5");
+    let figures = Bench::new(&log, &job).audit(&[]);
+
+    let weights: Vec<f64> = log.iter().map(|row| row.o() / row.propensity).collect();
+    let (sum, squares): (f64, f64) = (weights.iter().sum(), weights.iter().map(|w| w * w).sum());
+    let largest = weights.iter().copied().fold(0.0, f64::max);
+    let treated: f64 = log.iter().map(Exposure::o).sum();
+    let row = &rows(&figures, "main", "weights")[0];
+    assert_close(&row["treated_rows"], treated);
+    assert_close(&row["mean_weight"], sum / 4000.0);
+    assert_close(&row["max_weight"], largest);
+    assert_close(&row["largest_share"], largest / sum);
+    assert_close(&row["effective_sample_size"], sum * sum / squares);
+    assert_close(&row["effective_share"], sum * sum / squares / treated);
+    assert_close(&row["share_below_001"], 0.0);
+
+    let bins = rows(&figures, "main", "calibration");
+    assert_eq!(bins.len(), 5);
+    let mut error = 0.0;
+    for bin in bins {
+        let (lowest, highest) = (bin["lowest"].as_f64().unwrap(), bin["highest"].as_f64().unwrap());
+        // JSON readers may be off by the last bit.
+        let inside = |p: f64| (lowest * (1.0 - 1e-12)..=highest * (1.0 + 1e-12)).contains(&p);
+        let members: Vec<_> = log.iter().filter(|row| inside(row.propensity)).collect();
+        assert_eq!(bin["n"], members.len());
+        assert!((700..900).contains(&members.len()), "bins hold about as many rows: {}", members.len());
+        let gap = mean(members.iter().map(|row| row.o())) - mean(members.iter().map(|row| row.propensity));
+        assert_close(&bin["gap"], gap);
+        let variance: f64 = members.iter().map(|row| row.propensity * (1.0 - row.propensity)).sum();
+        assert_close(&bin["gap_sd"], gap * members.len() as f64 / variance.sqrt());
+        error += gap.abs() * members.len() as f64 / 4000.0;
+    }
+    assert_close(&bins[0]["calibration_error"], error);
+
+    let fit = &rows(&figures, "main", "propensity_fit")[0];
+    let loss = |p: f64, o: f64| -o * p.ln() - (1.0 - o) * (1.0 - p).ln();
+    let log_loss = mean(log.iter().map(|row| loss(row.propensity, row.o())));
+    let rate = treated / 4000.0;
+    assert_close(&fit["log_loss"], log_loss);
+    assert_close(&fit["explained"], 1.0 - log_loss / loss(rate, rate));
+    assert_close(&fit["mean_inverse_square"], mean(log.iter().map(|row| row.propensity.powi(-2))));
+    let square = mean(log.iter().map(|row| (row.propensity - row.truth).powi(2)));
+    assert_close(&fit["propensity_rmse"], square.sqrt());
+}
+
+#[test]
+fn estimates_equal_plain_loops() {
+    let log = log(5, true);
+    let job = format!(
+        "{COLUMNS}
+        [audit.main]
+        query = 'SELECT * FROM log'
+        balance_weight = 0.25
+        columns.phi = ['x']
+        [audit.entropy]
+        query = 'SELECT * FROM log'
+        prediction_loss = 'cross-entropy'"
+    );
+    let figures = Bench::new(&log, &job).audit(&[]);
+    let all: Vec<_> = log.iter().collect();
+    let o_e = |row: &Exposure| if row.treated { row.error() } else { 0.0 };
+    let treated: f64 = log.iter().map(Exposure::o).sum();
+    let ips = mean(log.iter().map(|row| o_e(row) / row.propensity));
+    let correction = |row: &Exposure| if row.treated { (row.error() - row.imputed) / row.propensity } else { 0.0 };
+    let dr = mean(log.iter().map(|row| row.imputed + correction(row)));
+    let penalty = 0.25 * balance(&all, |row| row.x.to_vec())[0];
+    let expected = [
+        ("naive", mean(log.iter().map(o_e))),
+        ("naive_treated", log.iter().map(o_e).sum::<f64>() / treated),
+        ("ips", ips),
+        ("snips", ips / mean(log.iter().map(|row| row.o() / row.propensity))),
+        ("ips_v2", ips + penalty),
+        ("eib", mean(log.iter().map(|row| if row.treated { row.error() } else { row.imputed }))),
+        ("dr", dr),
+        ("dr_v2", dr + penalty),
+    ];
+    let q = |row: &Exposure| row.conversion;
+    let truth =
+        mean(log.iter().map(|row| q(row) * (1.0 - row.prediction).powi(2) + (1.0 - q(row)) * row.prediction.powi(2)));
+    let found = rows(&figures, "main", "estimates");
+    assert_eq!(found.len(), expected.len());
+    for (row, (estimator, value)) in found.iter().zip(expected) {
+        assert_eq!(row["estimator"], estimator);
+        assert_eq!(row["n"], 4000);
+        assert_close(&row["estimate"], value);
+        assert_close(&row["true_error"], truth);
+        assert_close(&row["gap"], value - truth);
+    }
+    let truth =
+        mean(log.iter().map(|row| -q(row) * row.prediction.ln() - (1.0 - q(row)) * (1.0 - row.prediction).ln()));
+    assert_close(&rows(&figures, "entropy", "estimates")[0]["true_error"], truth);
+}
+
+#[test]
+fn absent_roles_leave_questions_out() {
+    let job = "
+        [columns]
+        treated = 'clicked'
+        propensity = 'p hat'
+        [audit.bare]
+        query = 'SELECT * FROM log'
+        [audit.error]
+        query = 'SELECT *, power(\"Converted\" - prediction, 2) AS loss FROM log'
+        columns.error = 'loss'";
+    let bench = Bench::new(&log(2, false), job);
+    let figures = bench.audit(&[]);
+    let skipped = &figures["audits"]["bare"]["skipped"];
+    assert_eq!(skipped["segments"], "no segments are listed");
+    assert!(skipped["estimates"].as_str().unwrap().contains("role error"), "{skipped}");
+    let rows = rows(&figures, "error", "estimates");
+    let estimators: Vec<_> = rows.iter().map(|row| row["estimator"].as_str().unwrap()).collect();
+    assert_eq!(estimators, ["naive", "naive_treated", "ips", "snips", "ips_v2"]);
+    assert!(rows.iter().all(|row| row["true_error"].is_null() && row["gap"].is_null()));
+
+    let text = stdout(&bench.run(&["audit", "--audit", "bare"]));
+    assert!(text.contains("left out: no segments are listed"), "{text}");
+    assert!(!text.contains("Audit error"), "only the audit asked for: {text}");
+}
+
+#[test]
+fn text_has_a_heading_a_verdict_and_a_table_a_question() {
+    let job = format!("{COLUMNS}\n[audit.main]\nquery = 'SELECT * FROM log'\nsegments = ['Country']\nworst = 2");
+    let text = stdout(&Bench::new(&log(1, true), &job).run(&["audit"]));
+    let heading = "Do the propensities balance the treated rows against the untreated ones?\n  ! BMSE ";
+    assert!(text.contains(heading), "{text}");
+    assert!(text.contains("the propensities do not balance\n  n "), "{text}");
+    assert!(text.contains("fail to balance? By Country:\n  ! 1 of 20 segments"), "{text}");
+    assert!(text.contains("\n  it's \"bad\" land  "), "{text}");
+    assert!(text.contains("4,000"), "{text}");
+}
+
+#[test]
+fn required_roles_are_asked_for_by_key() {
+    let job = "[audit.main]\nquery = 'SELECT clicked, \"p hat\" AS propensities FROM log'";
+    let bench = Bench::new(&log(1, false), job);
+    let (code, message) = bench.failure(&["audit"]);
+    assert_eq!(code, 2, "{message}");
+    assert!(message.contains("audit.main needs a column for the role treated"), "{message}");
+    assert!(message.contains("set columns.propensity or audit.main.columns.propensity"), "{message}");
+    assert!(message.contains("(perhaps \"propensities\"): clicked, propensities"), "{message}");
+
+    let (code, message) =
+        bench.failure(&["audit", "--set", "columns.treated=click", "--set", "columns.propensity=propensities"]);
+    assert_eq!(code, 2, "{message}");
+    assert!(
+        message.contains(
+            "columns.treated = \"click\": audit.main.query gives no such column; did you mean \"clicked\"? \
+             (it gives clicked, propensities)"
+        ),
+        "{message}"
+    );
+    let (code, message) = bench.failure(&["audit", "--audit", "mian"]);
+    assert_eq!(code, 2);
+    assert!(message.contains("there is no audit \"mian\"; did you mean \"main\"?"), "{message}");
+}
+
+#[test]
+fn bad_values_name_the_audit_the_column_and_the_cure() {
+    let job = format!(
+        "{COLUMNS}
+        [audit.good]
+        query = 'SELECT * FROM log'
+        output = '${{dir}}/out/good'
+        metrics = '${{dir}}/out/good.prom'
+        [audit.zero]
+        query = 'SELECT * EXCEPT (\"p hat\"), 0.0 AS \"p hat\" FROM log'
+        output = '${{dir}}/out/zero/'"
+    );
+    let bench = Bench::new(&log(1, false), &job);
+    let (_, message) = bench.failure(&["audit"]);
+    assert!(message.contains("audit.zero.query, question balance (treated = clicked, propensity = p hat"), "{message}");
+    assert!(message.contains("clip_propensity"), "{message}");
+    let left = std::fs::read_dir(bench.folder.path().join("out"));
+    assert!(left.is_err() || left.unwrap().count() == 0, "an audit that failed wrote something");
+}
+
+#[test]
+fn results_are_files_that_hold_the_figures() {
+    let job = format!(
+        "{COLUMNS}
+        [audit.main]
+        query = 'SELECT *, clicked AS \"Was Clicked\" FROM log'
+        segments = ['Country', 'Was Clicked']
+        worst = 3
+        output = '${{dir}}/out/main'
+        metrics = '${{dir}}/metrics/shop.prom'
+        [audit.vector]
+        query = 'SELECT * FROM log'
+        columns.phi = ['x']
+        output = '${{dir}}/out/vector/'
+        metrics = '${{dir}}/metrics/shop.prom'"
+    );
+    let bench = Bench::new(&log(1, true), &job);
+    let figures = bench.audit(&[]);
+    for (name, audit) in figures["audits"].as_object().unwrap() {
+        let whole: Value = serde_json::from_str(&bench.text(&format!("out/{name}/audit.json"))).unwrap();
+        assert_eq!(whole, *audit);
+        for (question, answer) in audit["questions"].as_object().unwrap() {
+            let json: Value = serde_json::from_str(&bench.text(&format!("out/{name}/{question}.json"))).unwrap();
+            assert_eq!(json, *answer);
+            let file = std::fs::File::open(bench.folder.path().join(format!("out/{name}/{question}.parquet"))).unwrap();
+            let read = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+            assert_eq!(
+                read.metadata().file_metadata().num_rows() as usize,
+                answer["rows"].as_array().unwrap().len(),
+                "{name} {question}"
+            );
+        }
+    }
+    assert_eq!(rows(&figures, "main", "segments").len(), 3 + 2);
+
+    let series = parse(&bench.text("metrics/shop.prom"));
+    let value = |name: &str, labels: &[(&str, &str)]| {
+        let mut labels: Vec<_> = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        labels.sort();
+        let found = series.iter().find(|(found, of, _)| found == name && *of == labels);
+        found.unwrap_or_else(|| panic!("no {name} {labels:?} in {series:#?}")).2
+    };
+    for (audit, phi) in [("main", "1"), ("vector", "x")] {
+        let balance = &rows(&figures, audit, "balance")[0];
+        let overall = [("table", "shop"), ("audit", audit), ("phi", phi), ("segment_column", ""), ("segment", "")];
+        assert_close(&balance["bmse"], value("counterweight_bmse", &overall));
+        assert_close(&balance["bmse_unbiased"], value("counterweight_bmse_unbiased", &overall));
+        assert_close(&balance["noise_floor"], value("counterweight_bmse_noise_floor", &overall));
+        assert_close(&balance["times_noise"], value("counterweight_bmse_noise_ratio", &overall));
+        let table = [("table", "shop"), ("audit", audit)];
+        assert_close(&balance["n"], value("counterweight_rows", &table));
+        assert_close(&balance["treated_rate"], value("counterweight_treated_ratio", &table));
+        let weights = &rows(&figures, audit, "weights")[0];
+        assert_close(&weights["effective_sample_size"], value("counterweight_effective_sample_size", &table));
+        assert_close(&weights["max_weight"], value("counterweight_max_weight", &table));
+        let calibration = &rows(&figures, audit, "calibration")[0];
+        assert_close(&calibration["calibration_error"], value("counterweight_calibration_error", &table));
+        for row in rows(&figures, audit, "estimates") {
+            let labels = [table[0], table[1], ("estimator", row["estimator"].as_str().unwrap())];
+            assert_close(&row["estimate"], value("counterweight_estimate", &labels));
+        }
+        assert!(value("counterweight_audit_timestamp_seconds", &table) > 1.7e9);
+        assert!(value("counterweight_audit_duration_seconds", &table) > 0.0);
+    }
+    let by_country = [("table", "shop"), ("audit", "main"), ("segment_column", "Country")];
+    assert_eq!(value("counterweight_segments", &by_country), 20.0);
+    assert_eq!(value("counterweight_segments_out_of_balance", &by_country), 1.0);
+    let worst = [("table", "shop"), ("audit", "main"), ("phi", "1"), ("segment_column", "Country"), ("segment", BAD)];
+    assert_close(&rows(&figures, "main", "segments")[0]["bmse"], value("counterweight_bmse", &worst));
+    let segments = series.iter().filter(|(name, labels, _)| {
+        name == "counterweight_bmse" && labels.iter().any(|(key, value)| key == "segment" && !value.is_empty())
+    });
+    assert_eq!(segments.count(), 5, "a series for each of the worst, and no more");
+}
+
+/// The series of a text exposition: name, sorted labels, value. Every family has HELP and TYPE before its series.
+fn parse(text: &str) -> Vec<(String, Vec<(String, String)>, f64)> {
+    let mut series = Vec::new();
+    let mut family = String::new();
+    for line in text.lines() {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            family = help.split_once(' ').unwrap().0.to_owned();
+        } else if let Some(kind) = line.strip_prefix("# TYPE ") {
+            assert_eq!(kind, format!("{family} gauge"));
+        } else {
+            let (name, rest) = line.split_once('{').unwrap();
+            assert_eq!(name, family);
+            let (inside, value) = rest.rsplit_once("} ").unwrap();
+            let mut labels = Vec::new();
+            let mut rest = inside;
+            while let Some((key, after)) = rest.split_once("=\"") {
+                let (mut text, mut characters) = (String::new(), after.char_indices());
+                let end = loop {
+                    match characters.next().unwrap() {
+                        (_, '\\') => text.push(characters.next().unwrap().1),
+                        (end, '"') => break end,
+                        (_, character) => text.push(character),
+                    }
+                };
+                labels.push((key.to_owned(), text));
+                rest = after[end + 1..].trim_start_matches(',');
+            }
+            labels.sort();
+            series.push((name.to_owned(), labels, value.parse().unwrap()));
+        }
+    }
+    series
+}
+
+#[test]
+fn every_format_gives_the_same_figures() {
+    let log = log(4, true);
+    let bench = Bench::new(&log, "");
+    let csv: String = std::iter::once("clicked,p,segment\n".to_owned())
+        .chain(log.iter().map(|row| format!("{},{:?},{}\n", u8::from(row.treated), row.propensity, row.country.len())))
+        .collect();
+    std::fs::write(bench.folder.path().join("log.csv"), csv).unwrap();
+    let ndjson: String = log
+        .iter()
+        .map(|row| {
+            format!(
+                "{{\"clicked\":{}.0,\"p\":{:?},\"segment\":\"{}\"}}\n",
+                u8::from(row.treated),
+                row.propensity,
+                row.country.len()
+            )
+        })
+        .collect();
+    std::fs::write(bench.folder.path().join("log.ndjson"), ndjson).unwrap();
+    bench.write_job(
+        "name = 'shop'
+        [tables]
+        parquet.url = '${dir}/log.parquet'
+        csv.url = '${dir}/log.csv'
+        ndjson.url = '${dir}/log.ndjson'
+        [columns]
+        treated = 'clicked'
+        propensity = 'p'
+        [audit.parquet]
+        query = 'SELECT clicked, \"p hat\" AS p, length(\"Country\") AS segment FROM parquet'
+        segments = ['segment']
+        [audit.csv]
+        query = 'SELECT * FROM csv'
+        segments = ['segment']
+        [audit.ndjson]
+        query = 'SELECT * FROM ndjson'
+        segments = ['segment']",
+    );
+    let figures = bench.audit(&[]);
+    for audit in ["csv", "ndjson"] {
+        for question in ["balance", "segments", "weights", "calibration"] {
+            for (row, expected) in rows(&figures, audit, question).iter().zip(rows(&figures, "parquet", question)) {
+                for (column, value) in expected.as_object().unwrap() {
+                    match value.as_f64() {
+                        Some(number) => assert_close(&row[column], number),
+                        None => assert_eq!(row[column], *value, "{audit} {question} {column}"),
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn null_rows_are_counted_apart_and_a_null_segment_has_a_name() {
+    let log = log(6, false);
+    let job = r#"
+        [columns]
+        treated = "clicked"
+        propensity = "p"
+        [audit.main]
+        query = """
+            SELECT clicked, CASE WHEN x1 >= 1 THEN "p hat" END AS p, nullif("Country", 'c3') AS segment
+            FROM log"""
+        segments = ["segment"]
+        worst = 50"#;
+    let figures = Bench::new(&log, job).audit(&[]);
+    let missing = log.iter().filter(|row| row.x[1] < 1.0).count();
+    let row = &rows(&figures, "main", "balance")[0];
+    assert_eq!(row["rows_skipped"], missing);
+    assert_eq!(row["n"], 4000 - missing);
+    let segments = rows(&figures, "main", "segments");
+    assert!(segments.iter().any(|row| row["segment"] == "NULL"));
+}
+
+#[test]
+fn a_table_without_rows_is_judged_by_nobody() {
+    let job = format!(
+        "{COLUMNS}\n[audit.main]\nquery = 'SELECT * FROM log WHERE false'\nsegments = ['Country']
+        output = '${{dir}}/out'\nmetrics = '${{dir}}/m.prom'"
+    );
+    let bench = Bench::new(&log(1, false), &job);
+    let figures = bench.audit(&[]);
+    for question in ["balance", "segments", "weights", "calibration"] {
+        assert_eq!(verdict(&figures, "main", question), ("there are no rows to judge by", false), "{question}");
+    }
+    assert!(bench.text("m.prom").contains("counterweight_rows{audit=\"main\",table=\"shop\"} 0\n"));
+}
+
+#[test]
+fn check_collects_every_problem_and_writes_nothing() {
+    let job = "
+        [tables.gone]
+        url = '${dir}/gone.parquet'
+        [columns]
+        treated = 'clicked'
+        propensity = 'p hat'
+        [audit.good]
+        query = 'SELECT * FROM log'
+        segments = ['Country']
+        [audit.columns]
+        query = 'SELECT * FROM log'
+        segments = ['Contry']
+        columns.treated = 'Country'
+        columns.phi = ['x', 'x1']
+        [audit.query]
+        query = 'SELECT nothing FROM log'
+        [audit.urls]
+        query = 'SELECT * FROM log'
+        output = 'ftp://host/folder'";
+    let bench = Bench::new(&log(1, false), job);
+    let (code, message) = bench.failure(&["check"]);
+    assert_eq!(code, 2, "{message}");
+    for line in [
+        "ok       tables.log",
+        "problem  tables.gone",
+        "ok       audit.good.query",
+        "ok       audit.good columns: treated = clicked, propensity = p hat, phi = 1",
+        "ok       audit.good question balance",
+        "ok       audit.good question segments",
+        "ok       audit.good question estimates: left out, no column has the role error",
+        "audit.columns.segments = \"Contry\": audit.columns.query gives no such column; did you mean \"Country\"?",
+        "audit.columns.columns.treated = \"Country\": the column holds Utf8",
+        "audit.columns.columns.phi: the column \"x\" holds vectors and must be the only one",
+        "audit.query.query does not plan",
+        "cannot open ftp://host/folder",
+        "there are 6 problems",
+    ] {
+        assert!(message.contains(line), "{line:?} is not in:\n{message}");
+    }
+    let names: Vec<_> =
+        std::fs::read_dir(bench.folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 2, "only the log and the job: {names:?}");
+}
+
+#[test]
+fn check_passes_a_sound_job() {
+    let job = format!("{COLUMNS}\n[audit.main]\nquery = 'SELECT * FROM log'\noutput = 's3://bucket/folder'");
+    let output = Bench::new(&log(1, false), &job).run(&["check"]);
+    assert!(output.status.success(), "{}{}", stdout(&output), stderr(&output));
+    assert!(!stdout(&output).contains("problem"), "{}", stdout(&output));
+}
+
+#[test]
+fn audits_do_not_share_a_folder_and_a_job_has_one() {
+    let job = format!(
+        "{COLUMNS}\n[audit.a]\nquery = 'SELECT * FROM log'\noutput = '${{dir}}/out'
+        [audit.b]\nquery = 'SELECT * FROM log'\noutput = '${{dir}}/out/'"
+    );
+    let bench = Bench::new(&log(1, false), &job);
+    for command in ["audit", "check"] {
+        let (code, message) = bench.failure(&[command]);
+        assert_eq!(code, 2);
+        assert!(message.contains("audit.a.output and audit.b.output are the same folder"), "{message}");
+    }
+    let (code, message) = Bench::new(&log(1, false), "").failure(&["audit"]);
+    assert_eq!(code, 2);
+    assert!(message.contains("no [audit.NAME] section"), "{message}");
+}
+
+/// Each file of `sql/` runs as it stands, over a view that a person makes.
+#[tokio::test]
+async fn the_questions_run_by_hand() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = batch(&log(1, true));
+    let first = UInt32Array::from_iter_values(0..500);
+    write_parquet(&folder.path().join("log.parquet"), &take_record_batch(&rows, &first).unwrap());
+    let session = session(&SessionOptions::default(), Arc::new(Storage::new([]))).unwrap();
+    let view = format!(
+        "CREATE VIEW audited AS
+         SELECT clicked AS treated, \"p hat\" AS propensity, x AS phi, \"Country\" AS segment,
+                squared_error(prediction, \"Converted\") AS error, CAST(NULL AS DOUBLE) AS imputed_error,
+                CAST(NULL AS DOUBLE) AS true_error, \"True P\" AS true_propensity
+         FROM '{}/log.parquet'",
+        folder.path().display()
+    );
+    session.sql(&view).await.unwrap().collect().await.unwrap();
+    for question in QUESTIONS {
+        let frame = session.sql(question.sql).await.unwrap_or_else(|error| panic!("{}: {error}", question.name));
+        let batches = frame.collect().await.unwrap_or_else(|error| panic!("{}: {error}", question.name));
+        assert!(batches.iter().map(RecordBatch::num_rows).sum::<usize>() > 0, "{}", question.name);
+    }
+}
+
+fn bare(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_counterweight")).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    stdout(&output)
+}
+
+#[test]
+fn the_questions_are_listed_without_a_job() {
+    let text = bare(&["audit", "--list"]);
+    for question in QUESTIONS {
+        assert!(text.contains(&format!("{}\n  {}\n", question.name, question.title())), "{text}");
+    }
+    assert!(text.contains("Needs: treated, propensity, error"), "{text}");
+    let output = Command::new(env!("CARGO_BIN_EXE_counterweight")).arg("audit").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("<JOB>"), "{}", stderr(&output));
+}
+
+#[test]
+fn every_function_is_in_the_reference() {
+    let names =
+        counterweight_udfs::all_aggregates().iter().map(|function| function.name().to_owned()).collect::<Vec<_>>();
+    let scalars = counterweight_udfs::all_scalars();
+    let (page, table) = (bare(&["functions", "--format", "markdown"]), bare(&["functions"]));
+    for name in names.iter().map(String::as_str).chain(scalars.iter().map(|function| function.name())) {
+        assert_eq!(page.matches(&format!("\n### `{name}`\n")).count(), 1, "{name}");
+        assert!(page.contains(&format!("(#{name})")), "{name}");
+        assert!(table.contains(&format!("\n  {name}(")), "{name}: {table}");
+    }
+    assert!(page.starts_with("# SQL functions\n"));
+}
