@@ -10,5 +10,7 @@ pub mod operator;
 pub mod output;
 pub mod session;
 pub mod storage;
+#[cfg(feature = "train")]
+pub mod train;
 
 pub use error::{Error, Result};

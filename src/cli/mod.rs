@@ -1,6 +1,8 @@
 //! The command line: parse and dispatch, one file a subcommand.
 
 mod check;
+#[cfg(feature = "train")]
+mod train;
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -28,6 +30,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Check(check::CheckArgs),
+    #[cfg(feature = "train")]
+    Train(train::TrainArgs),
 }
 
 #[derive(Debug, Args)]
@@ -96,7 +100,6 @@ impl GlobalArgs {
 }
 
 /// Prints a report: its tables on standard output, what was written on standard error.
-#[expect(dead_code, reason = "the subcommands that run an operator")]
 fn show(report: &Report) -> Result<()> {
     print(&report.text)?;
     for url in &report.outputs {
@@ -123,6 +126,8 @@ pub(crate) fn main() -> ExitCode {
         runtime.block_on(async {
             match command {
                 Command::Check(args) => check::run(&global, args).await,
+                #[cfg(feature = "train")]
+                Command::Train(args) => train::run(&global, args).await,
             }
         })
     });
