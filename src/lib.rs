@@ -14,5 +14,7 @@ pub mod output;
 pub mod session;
 pub mod simulate;
 pub mod storage;
+#[cfg(feature = "train")]
+pub mod train;
 
 pub use error::{Error, Result};

@@ -5,6 +5,8 @@ mod check;
 mod simulate;
 mod sql;
 mod functions;
+#[cfg(feature = "train")]
+mod train;
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -36,6 +38,8 @@ enum Command {
     Simulate(simulate::SimulateArgs),
     Sql(sql::SqlArgs),
     Functions(functions::FunctionsArgs),
+    #[cfg(feature = "train")]
+    Train(train::TrainArgs),
 }
 
 #[derive(Debug, Args)]
@@ -138,6 +142,8 @@ pub(crate) fn main() -> ExitCode {
                 Command::Simulate(args) => simulate::run(&global, args).await,
                 Command::Sql(args) => sql::run(&global, args).await,
                 Command::Functions(args) => functions::run(args),
+                #[cfg(feature = "train")]
+                Command::Train(args) => train::run(&global, args).await,
             }
         })
     });

@@ -1,0 +1,360 @@
+//! A model folder: weights, vocabularies, and a manifest that says which files belong together.
+//!
+//! Weights and vocabularies are named after their content, and `manifest.json`, written last, names them. Whoever reads
+//! the manifest finds the files it means, whole, also while a new model is being written over an old one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::compute::concat_batches;
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::parquet::arrow::ArrowWriter;
+use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use datafusion::parquet::basic::{Compression, ZstdLevel};
+use datafusion::parquet::file::properties::WriterProperties;
+use object_store::ObjectStoreExt;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+use url::Url;
+
+use super::data::Fingerprint;
+use super::evaluation::Metrics;
+use super::model::MatrixFactorization;
+use super::trainer::{EpochRecord, Models, Stop};
+use super::vocabulary::Vocabulary;
+use crate::error::{Context, Error, Result, invalid};
+use crate::job::{LossSpec, ModelSpec};
+use crate::output::Outputs;
+use crate::storage::{Storage, child};
+
+/// The version of the layout below.
+const FORMAT: u32 = 1;
+const MANIFEST: &str = "manifest.json";
+/// How often a reader starts anew because the model was replaced under its hands.
+const ATTEMPTS: usize = 3;
+
+/// What `manifest.json` says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The version of this layout.
+    pub format: u32,
+    /// When it was written.
+    pub created: DateTime<Utc>,
+    /// What wrote it: `counterweight`, `datafusion`.
+    pub versions: BTreeMap<String, String>,
+    /// The models.
+    pub model: ModelSpec,
+    /// The loss they were trained with: how a score becomes an imputed error, and which φ is balanced.
+    pub loss: LossSpec,
+    /// The file of weights, safetensors of float32.
+    pub weights: String,
+    /// The shape of each tensor in it.
+    pub tensors: BTreeMap<String, Vec<i64>>,
+    /// The users.
+    pub users: VocabularyFile,
+    /// The items.
+    pub items: VocabularyFile,
+    /// The data sets.
+    pub data: DataRecord,
+    /// How training went.
+    pub training: TrainingRecord,
+    /// The whole job, with its preset and variables filled in.
+    pub job: serde_json::Value,
+}
+
+/// A Parquet file whose column `id` lists ids in the order of their rows in the embedding tables.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct VocabularyFile {
+    /// Its name in the model folder.
+    pub file: String,
+    /// How many ids it lists.
+    pub count: usize,
+    /// The Arrow type of the ids.
+    pub data_type: String,
+}
+
+/// What the models were trained and evaluated on.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct DataRecord {
+    /// The training set.
+    pub train: Fingerprint,
+    /// The validation set.
+    pub validation: Fingerprint,
+    /// The test set.
+    pub test: Option<Fingerprint>,
+}
+
+/// How training went.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TrainingRecord {
+    /// Where.
+    pub device: String,
+    /// The epoch whose weights these are.
+    pub best_epoch: usize,
+    /// Why it ended.
+    pub stop: Stop,
+    /// Every epoch.
+    pub history: Vec<EpochRecord>,
+    /// Of these weights, on the validation rows.
+    pub validation: Metrics,
+    /// Of these weights, on the test rows.
+    pub test: Option<Metrics>,
+}
+
+/// A model as it was trained.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// The users.
+    pub users: Arc<Vocabulary>,
+    /// The items.
+    pub items: Arc<Vocabulary>,
+    /// The models.
+    pub models: Models,
+}
+
+/// What a manifest says beside the names of files.
+#[derive(Debug)]
+pub struct Description {
+    /// The models.
+    pub model: ModelSpec,
+    /// The loss.
+    pub loss: LossSpec,
+    /// The data sets.
+    pub data: DataRecord,
+    /// How training went.
+    pub training: TrainingRecord,
+    /// The whole job.
+    pub job: serde_json::Value,
+}
+
+/// The files of a model, not yet written.
+#[derive(Debug)]
+pub struct Files {
+    named: Vec<(String, Vec<u8>)>,
+    manifest: Manifest,
+}
+
+impl Files {
+    /// Lays out a model.
+    pub fn new(models: &Models, users: &Vocabulary, items: &Vocabulary, about: Description) -> Result<Self> {
+        let (weights, tensors) = serialize(models)?;
+        let weights = (content_name("weights", "safetensors", &weights), weights);
+        let (user_file, user_bytes) = vocabulary_file("users", users)?;
+        let (item_file, item_bytes) = vocabulary_file("items", items)?;
+        let versions = [("counterweight", env!("CARGO_PKG_VERSION")), ("datafusion", datafusion::DATAFUSION_VERSION)];
+        let Description { model, loss, data, training, job } = about;
+        let manifest = Manifest {
+            format: FORMAT,
+            created: Utc::now(),
+            versions: versions.map(|(name, version)| (name.to_owned(), version.to_owned())).into(),
+            model,
+            loss,
+            weights: weights.0.clone(),
+            tensors,
+            users: user_file.clone(),
+            items: item_file.clone(),
+            data,
+            training,
+            job,
+        };
+        Ok(Self { named: vec![weights, (user_file.file, user_bytes), (item_file.file, item_bytes)], manifest })
+    }
+
+    /// Writes the model into `folder`, the manifest last, and then removes the files of the model that was there.
+    ///
+    /// Returns what was written.
+    pub async fn write(self, storage: &Storage, folder: &Url) -> Result<Vec<Url>> {
+        let before = Manifest::read(storage, folder).await.ok();
+        let mut outputs = Outputs::default();
+        let staged = self.stage(storage, folder, &mut outputs).await;
+        if let Err(error) = staged {
+            outputs.abort().await;
+            return Err(error);
+        }
+        let written = outputs.commit().await?;
+        for old in before.iter().flat_map(Manifest::files) {
+            if !self.manifest.files().contains(&old) {
+                remove(storage, &child(folder, old)?).await;
+            }
+        }
+        Ok(written)
+    }
+
+    async fn stage(&self, storage: &Storage, folder: &Url, outputs: &mut Outputs) -> Result<()> {
+        for (name, bytes) in &self.named {
+            outputs.put(storage, &child(folder, name)?, bytes).await?;
+        }
+        let mut manifest = serde_json::to_vec_pretty(&self.manifest).map_err(std::io::Error::from)?;
+        manifest.push(b'\n');
+        outputs.put(storage, &child(folder, MANIFEST)?, &manifest).await
+    }
+}
+
+async fn remove(storage: &Storage, url: &Url) {
+    let removed = async {
+        let (store, path) = storage.resolve(url)?;
+        Ok::<_, Error>(store.delete(&path).await?)
+    };
+    if let Err(error) = removed.await {
+        tracing::warn!("a file of the model that was replaced is left behind, {url}: {error}");
+    }
+}
+
+impl Manifest {
+    /// Reads the manifest of the model in `folder`.
+    ///
+    /// # Errors
+    /// Where there is none, or it is of a later version.
+    pub async fn read(storage: &Storage, folder: &Url) -> Result<Self> {
+        let url = child(folder, MANIFEST)?;
+        let bytes = storage.read(&url).await.context(|| format!("there is no model at {folder}"))?;
+        let broken = |error: serde_json::Error| Error::Invalid(format!("{url} is not a model's manifest: {error}"));
+        let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(broken)?;
+        match value.get("format").and_then(serde_json::Value::as_u64) {
+            Some(format) if format == u64::from(FORMAT) => serde_json::from_value(value).map_err(broken),
+            Some(format) => invalid!("{url} has format {format}, and this version reads format {FORMAT}"),
+            None => invalid!("{url} is not a model's manifest: it states no format"),
+        }
+    }
+
+    fn files(&self) -> [&str; 3] {
+        [&self.weights, &self.users.file, &self.items.file]
+    }
+}
+
+impl Checkpoint {
+    /// Reads the model in `folder`, its weights to `device`.
+    ///
+    /// # Errors
+    /// Where there is none, or a file is missing or damaged.
+    pub async fn read(storage: &Storage, folder: &Url, device: Device) -> Result<Self> {
+        let mut manifest = Manifest::read(storage, folder).await?;
+        for _ in 1..ATTEMPTS {
+            match Self::read_files(storage, folder, manifest, device).await {
+                Ok(checkpoint) => return Ok(checkpoint),
+                Err(error) if is_not_found(&error) => manifest = Manifest::read(storage, folder).await?,
+                Err(error) => return Err(error),
+            }
+        }
+        Self::read_files(storage, folder, manifest, device).await
+    }
+
+    async fn read_files(storage: &Storage, folder: &Url, manifest: Manifest, device: Device) -> Result<Self> {
+        let mut contents = Vec::with_capacity(3);
+        for name in manifest.files() {
+            let url = child(folder, name)?;
+            let bytes = storage.read(&url).await?;
+            if !name.contains(&content_hash(&bytes)) {
+                invalid!("{url} is damaged: its content is not what its name says; train the model again");
+            }
+            contents.push(bytes);
+        }
+        let [weights, users, items] = <[Vec<u8>; 3]>::try_from(contents).expect("three files");
+        let checkpoint = Self {
+            users: Arc::new(read_vocabulary(users).context(|| &manifest.users.file)?),
+            items: Arc::new(read_vocabulary(items).context(|| &manifest.items.file)?),
+            models: deserialize(&weights, device).context(|| &manifest.weights)?,
+            manifest,
+        };
+        let rows = checkpoint.models.prediction.table().size()[0] as usize;
+        if rows != checkpoint.users.len() + checkpoint.items.len() {
+            invalid!("the model at {folder} has {rows} embeddings, which is not its users and items together");
+        }
+        Ok(checkpoint)
+    }
+}
+
+fn is_not_found(error: &Error) -> bool {
+    match error {
+        Error::Storage(object_store::Error::NotFound { .. }) => true,
+        Error::Context { source, .. } => is_not_found(source),
+        _ => false,
+    }
+}
+
+fn content_hash(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex()[..16].to_owned()
+}
+
+fn content_name(stem: &str, extension: &str, bytes: &[u8]) -> String {
+    format!("{stem}-{}.{extension}", content_hash(bytes))
+}
+
+/// `propensity.user_embedding`, `propensity.user_bias`, … as safetensors, with their shapes.
+fn serialize(models: &Models) -> Result<(Vec<u8>, BTreeMap<String, Vec<i64>>)> {
+    let mut tensors = BTreeMap::new();
+    for (name, model) in models.named() {
+        for (side, (embedding, bias)) in ["user", "item"].iter().zip(model.parts()) {
+            tensors.insert(format!("{name}.{side}_embedding"), embedding);
+            tensors.insert(format!("{name}.{side}_bias"), bias);
+        }
+    }
+    let contents = tensors.iter().map(|(name, tensor)| {
+        let tensor = tensor.to_device(Device::Cpu).to_kind(Kind::Float).contiguous();
+        let mut bytes = vec![0; tensor.numel() * size_of::<f32>()];
+        tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
+        Ok((name.as_str(), tensor.size(), bytes))
+    });
+    let contents = contents.collect::<Result<Vec<_>>>()?;
+    let views = contents.iter().map(|(name, size, bytes)| {
+        let shape = size.iter().map(|length| *length as usize).collect();
+        Ok((*name, TensorView::new(Dtype::F32, shape, bytes).map_err(unreadable)?))
+    });
+    let bytes = safetensors::serialize(views.collect::<Result<Vec<_>>>()?, None).map_err(unreadable)?;
+    Ok((bytes, tensors.iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect()))
+}
+
+fn deserialize(bytes: &[u8], device: Device) -> Result<Models> {
+    let tensors = SafeTensors::deserialize(bytes).map_err(unreadable)?;
+    let tensor = |name: String| {
+        let view = tensors.tensor(&name).map_err(unreadable)?;
+        let size: Vec<i64> = view.shape().iter().map(|length| *length as i64).collect();
+        Ok::<_, Error>(Tensor::f_from_data_size(view.data(), &size, Kind::Float)?.to_device(device))
+    };
+    let model = |name: &str| {
+        let part = |side: &str| Ok::<_, Error>((tensor(format!("{name}.{side}_embedding"))?, tensor(format!("{name}.{side}_bias"))?));
+        let (user, item) = (part("user")?, part("item")?);
+        Ok::<_, Error>(MatrixFactorization::from_parts((&user.0, &user.1), (&item.0, &item.1)))
+    };
+    let imputation = tensors.names().iter().any(|name| name.starts_with("imputation."));
+    Ok(Models {
+        propensity: model("propensity")?,
+        prediction: model("prediction")?,
+        imputation: imputation.then(|| model("imputation")).transpose()?,
+    })
+}
+
+fn unreadable(error: safetensors::SafeTensorError) -> Error {
+    Error::Invalid(format!("not readable as safetensors: {error}"))
+}
+
+fn vocabulary_file(stem: &str, vocabulary: &Vocabulary) -> Result<(VocabularyFile, Vec<u8>)> {
+    let data_type = vocabulary.ids().data_type().clone();
+    let schema = Arc::new(Schema::new(vec![Field::new("id", data_type.clone(), false)]));
+    let batch = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::clone(vocabulary.ids())])?;
+    let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, schema, Some(properties))?;
+    writer.write(&batch)?;
+    writer.close()?;
+    let file = content_name(stem, "parquet", &bytes);
+    Ok((VocabularyFile { file, count: vocabulary.len(), data_type: DataType::to_string(&data_type) }, bytes))
+}
+
+fn read_vocabulary(bytes: Vec<u8>) -> Result<Vocabulary> {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(bytes))?;
+    let schema = Arc::clone(reader.schema());
+    let batches = reader.build()?.collect::<Result<Vec<_>, _>>()?;
+    let batch = concat_batches(&schema, &batches)?;
+    match batch.column_by_name("id") {
+        Some(ids) => Vocabulary::from_ids(Arc::clone(ids)),
+        None => invalid!("a vocabulary has a column \"id\""),
+    }
+}

@@ -1,0 +1,268 @@
+//! How good a model is on rows held out.
+
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+use super::loss::{balance_weight, clipped, weighted_phi};
+use super::model::{MatrixFactorization, Scores};
+use super::sampler::{Batch, Row, Sampler};
+use crate::error::Result;
+use crate::job::{LossSpec, Metric, Phi};
+
+/// Embedding values gathered at a time.
+const GATHERED: i64 = 1 << 24;
+
+/// Metrics of a model. None where the rows do not define it: AUC needs both classes, Recall@K and NDCG@K a positive.
+///
+/// An outcome above one half is a positive.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Metrics {
+    /// Area under the ROC curve; equal predictions count half.
+    pub auc: Option<f64>,
+    /// Positives among a user's K best-ranked rows over its positives; mean over users with a positive.
+    pub recall: Option<f64>,
+    /// DCG at K over that of the best ranking, which has min(positives, K) hits; mean over users with a positive.
+    pub ndcg: Option<f64>,
+    /// Mean cross-entropy of prediction against outcome, in nats.
+    pub log_loss: Option<f64>,
+    /// BMSE of the propensities on the training population.
+    pub bmse: Option<f64>,
+}
+
+impl Metrics {
+    /// The value of `metric`.
+    pub fn get(&self, metric: Metric) -> Option<f64> {
+        match metric {
+            Metric::Auc => self.auc,
+            Metric::Recall => self.recall,
+            Metric::Ndcg => self.ndcg,
+            Metric::LogLoss => self.log_loss,
+            Metric::Bmse => self.bmse,
+        }
+    }
+}
+
+/// Whether `new` is a better value of `metric` than `old`; no value is worse than any.
+pub fn is_better(metric: Metric, new: Option<f64>, old: Option<f64>) -> bool {
+    match (new, old) {
+        (Some(new), Some(old)) => match metric {
+            Metric::Auc | Metric::Recall | Metric::Ndcg => new > old,
+            Metric::LogLoss | Metric::Bmse => new < old,
+        },
+        (Some(_), None) => true,
+        (None, _) => false,
+    }
+}
+
+/// Treated rows to rank.
+#[derive(Debug)]
+pub struct EvaluationSet {
+    /// By user, then item.
+    rows: Vec<Row>,
+    device: Device,
+}
+
+impl EvaluationSet {
+    /// The set of those `rows` that are treated.
+    pub fn new(mut rows: Vec<Row>, device: Device) -> Self {
+        rows.retain(|row| row.treated);
+        rows.sort_unstable_by(|a, b| (a.user, a.item).cmp(&(b.user, b.item)).then(a.outcome.total_cmp(&b.outcome)));
+        Self { rows, device }
+    }
+
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// How many rows are positives.
+    pub fn positives(&self) -> usize {
+        self.rows.iter().filter(|row| is_positive(row)).count()
+    }
+
+    /// The metrics of a prediction model, but for [`Metrics::bmse`]; ranked lists are `k` long.
+    pub fn evaluate(&self, prediction: &MatrixFactorization, k: usize) -> Metrics {
+        let scores = logits(prediction, &self.rows, self.device);
+        let mut users = Vec::new();
+        let mut start = 0;
+        for rows in self.rows.chunk_by(|a, b| a.user == b.user) {
+            users.extend(ranking(rows, &scores[start..start + rows.len()], k));
+            start += rows.len();
+        }
+        let mean = |value: fn(&(f64, f64)) -> f64| {
+            (!users.is_empty()).then(|| users.iter().map(value).sum::<f64>() / users.len() as f64)
+        };
+        Metrics {
+            auc: auc(&self.rows, &scores),
+            recall: mean(|user| user.0),
+            ndcg: mean(|user| user.1),
+            log_loss: log_loss(&self.rows, &scores),
+            bmse: None,
+        }
+    }
+}
+
+fn is_positive(row: &Row) -> bool {
+    row.outcome > 0.5
+}
+
+/// The scores of `rows`, before the sigmoid.
+pub fn logits(model: &MatrixFactorization, rows: &[Row], device: Device) -> Vec<f32> {
+    let chunk = (GATHERED / (2 * (model.dim() + 1))).max(1) as usize;
+    let mut scores = vec![0.0; rows.len()];
+    tch::no_grad(|| {
+        for (rows, scores) in rows.chunks(chunk).zip(scores.chunks_mut(chunk)) {
+            let batch = Batch::of_rows(rows, model.users(), device);
+            let logit = Scores::of(&model.rows(&batch), &batch).logit;
+            logit.to_device(Device::Cpu).copy_data(scores, rows.len());
+        }
+    });
+    scores
+}
+
+/// The share of (positive, negative) pairs that the scores put in order, from the ranks of the positives.
+fn auc(rows: &[Row], scores: &[f32]) -> Option<f64> {
+    let mut order: Vec<usize> = (0..rows.len()).collect();
+    order.sort_unstable_by(|a, b| scores[*a].total_cmp(&scores[*b]));
+    let (mut ranks, mut positives, mut below) = (0.0, 0.0, 0.0);
+    for tied in order.chunk_by(|a, b| scores[*a] == scores[*b]) {
+        let hits = tied.iter().filter(|row| is_positive(&rows[**row])).count() as f64;
+        ranks += hits * (below + (tied.len() as f64 + 1.0) / 2.0);
+        positives += hits;
+        below += tied.len() as f64;
+    }
+    let negatives = below - positives;
+    (positives > 0.0 && negatives > 0.0)
+        .then(|| (ranks - positives * (positives + 1.0) / 2.0) / (positives * negatives))
+}
+
+/// Recall@K and NDCG@K of one user's rows, which are in the order of their items; ties go to the first item.
+fn ranking(rows: &[Row], scores: &[f32], k: usize) -> Option<(f64, f64)> {
+    let positives = rows.iter().filter(|row| is_positive(row)).count();
+    if positives == 0 {
+        return None;
+    }
+    let mut order: Vec<usize> = (0..rows.len()).collect();
+    order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
+    let discount = |rank: usize| 1.0 / (rank as f64 + 2.0).log2();
+    let (mut hits, mut gain) = (0, 0.0);
+    for (rank, row) in order.into_iter().take(k).enumerate() {
+        if is_positive(&rows[row]) {
+            hits += 1;
+            gain += discount(rank);
+        }
+    }
+    let ideal: f64 = (0..positives.min(k)).map(discount).sum();
+    Some((f64::from(hits) / positives as f64, gain / ideal))
+}
+
+fn log_loss(rows: &[Row], scores: &[f32]) -> Option<f64> {
+    let loss = |row: &Row, score: f32| {
+        let score = f64::from(score);
+        score.max(0.0) + (-score.abs()).exp().ln_1p() - score * f64::from(row.outcome)
+    };
+    let sum: f64 = rows.iter().zip(scores).map(|(row, score)| loss(row, *score)).sum();
+    (!rows.is_empty()).then(|| sum / rows.len() as f64)
+}
+
+/// BMSE of the propensities over the whole population of `sampler`, summed in double precision.
+pub fn population_bmse(
+    spec: &LossSpec,
+    propensity: &MatrixFactorization,
+    prediction: &MatrixFactorization,
+    sampler: &dyn Sampler,
+) -> Result<Option<f64>> {
+    let _guard = tch::no_grad_guard();
+    let (mut sum, mut pairs): (Option<Tensor>, usize) = (None, 0);
+    for batch in sampler.population() {
+        let batch = batch?;
+        let scores = Scores::of(&propensity.rows(&batch), &batch);
+        let weight = balance_weight(&batch.treated, &clipped(&scores.probability(), spec.propensity_clip));
+        let predicted = || Scores::of(&prediction.rows(&batch), &batch).probability();
+        let part = weighted_phi(spec.phi, batch.layout, &weight, &scores, predicted).to_kind(Kind::Double);
+        sum = Some(sum.map_or_else(|| part.shallow_clone(), |sum| sum + &part));
+        pairs += batch.pairs();
+    }
+    Ok(sum.map(|sum| super::loss::bmse(&sum, pairs).double_value(&[])))
+}
+
+/// The length of φ where embeddings have length `dim`.
+pub fn phi_length(phi: Phi, dim: usize) -> usize {
+    match phi {
+        Phi::One | Phi::Prediction => 1,
+        Phi::Product => dim,
+        Phi::Concatenation => 2 * dim,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn row(user: u32, item: u32, outcome: f32) -> Row {
+        Row { user, item, treated: true, outcome }
+    }
+
+    fn by_definition(rows: &[Row], scores: &[f32]) -> Option<f64> {
+        let (mut ordered, mut all) = (0.0, 0.0);
+        for (positive, high) in rows.iter().zip(scores).filter(|(row, _)| row.outcome > 0.5) {
+            for (_, low) in rows.iter().zip(scores).filter(|(row, _)| row.outcome <= 0.5) {
+                assert!(positive.treated);
+                all += 1.0;
+                ordered += if high > low { 1.0 } else if high == low { 0.5 } else { 0.0 };
+            }
+        }
+        (all > 0.0).then(|| ordered / all)
+    }
+
+    proptest! {
+        #[test]
+        fn auc_is_the_share_of_ordered_pairs(cases in prop::collection::vec((0_u8..5, any::<bool>()), 0..40)) {
+            let rows: Vec<Row> = cases.iter().map(|(_, good)| row(0, 0, f32::from(u8::from(*good)))).collect();
+            let scores: Vec<f32> = cases.iter().map(|(score, _)| f32::from(*score)).collect();
+            match (auc(&rows, &scores), by_definition(&rows, &scores)) {
+                (Some(ours), Some(wanted)) => prop_assert!((ours - wanted).abs() < 1e-12),
+                (ours, wanted) => prop_assert_eq!(ours, wanted),
+            }
+        }
+    }
+
+    #[test]
+    fn ranked_lists() {
+        let rows = [row(0, 0, 1.0), row(0, 1, 0.0), row(0, 2, 1.0), row(0, 3, 1.0), row(0, 4, 0.0)];
+        // Ranked: item 4, then items 0 and 1 (tied), 2, 3.
+        let scores = [0.5, 0.5, 0.2, 0.1, 0.9];
+        let discount = |rank: f64| 1.0 / (rank + 1.0).log2();
+        let (recall, ndcg) = ranking(&rows, &scores, 2).unwrap();
+        assert!((recall - 1.0 / 3.0).abs() < 1e-12);
+        assert!((ndcg - discount(2.0) / (discount(1.0) + discount(2.0))).abs() < 1e-12);
+        let (recall, ndcg) = ranking(&rows, &scores, 10).unwrap();
+        let ideal = discount(1.0) + discount(2.0) + discount(3.0);
+        assert_eq!(recall, 1.0);
+        assert!((ndcg - (discount(2.0) + discount(4.0) + discount(5.0)) / ideal).abs() < 1e-12);
+        assert_eq!(ranking(&rows[1..2], &[1.0], 5), None);
+    }
+
+    #[test]
+    fn log_loss_is_cross_entropy() {
+        let (rows, scores) = ([row(0, 0, 1.0), row(1, 0, 0.0), row(2, 0, 0.25)], [2.0, -1.0, 80.0]);
+        let p = |score: f64| 1.0 / (1.0 + (-score).exp());
+        let wanted = (-p(2.0).ln() - (1.0 - p(-1.0)).ln() + 0.75 * 80.0) / 3.0;
+        assert!((log_loss(&rows, &scores).unwrap() - wanted).abs() < 1e-9);
+        assert_eq!(log_loss(&[], &[]), None);
+    }
+
+    #[test]
+    fn better_depends_on_the_metric() {
+        assert!(is_better(Metric::Auc, Some(0.7), Some(0.6)) && !is_better(Metric::Auc, Some(0.6), Some(0.6)));
+        assert!(is_better(Metric::Bmse, Some(0.1), Some(0.2)) && is_better(Metric::LogLoss, Some(9.0), None));
+        assert!(!is_better(Metric::Auc, None, Some(0.1)));
+    }
+}

@@ -1,0 +1,22 @@
+//! Training: a job's queries become tensors, and three matrix factorisations are trained together with a loss that
+//! balances the propensities (Li et al., ICML 2023).
+//!
+//! [`data`] → [`sampler`] → [`model`] → [`loss`] → [`trainer`] → [`checkpoint`]; [`TrainOperator`] joins them.
+
+mod adam;
+pub mod checkpoint;
+pub mod data;
+pub mod device;
+pub mod evaluation;
+pub mod loss;
+pub mod model;
+mod operator;
+mod progress;
+pub mod sampler;
+pub mod trainer;
+pub mod vocabulary;
+
+//#[cfg(test)]
+//mod fixtures;
+
+pub use operator::TrainOperator;

@@ -1,0 +1,312 @@
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use datafusion::arrow::util::display::array_value_to_string;
+use serde_json::json;
+use tch::{Device, TchError};
+use tokio::runtime::Handle;
+use tokio::task::JoinError;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use super::checkpoint::{DataRecord, Description, Files, TrainingRecord};
+use super::data::{DataSet, Evaluation, RowStream, Training, population, read, scan};
+use super::device::{device, device_name};
+use super::evaluation::{EvaluationSet, Metrics};
+use super::progress::Progress;
+use super::sampler::{BlockSampler, RowSampler, RowSource, Sampler};
+use super::trainer::{Fitted, Models, Stop, diverged, fit};
+use super::vocabulary::Vocabulary;
+use crate::error::{Context, Error, Result, invalid};
+use crate::job::{Job, Metric, Shape, TrainSpec};
+use crate::operator::{JobContext, Operator, Report};
+use crate::storage::parse_url;
+
+/// Rows of a log that are kept in memory, and of a longer one's shuffle buffer: 16 bytes each.
+const SHUFFLE_ROWS: usize = 1 << 23;
+
+/// Trains the models of a job's `[train]` section and writes them to its output folder.
+///
+/// Interrupted, it writes the best models so far. Where a loss stops being finite it writes them too, and fails.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TrainOperator;
+
+/// The data sets of a job, read.
+struct Data {
+    training: Training,
+    validation: Evaluation,
+    test: Option<Evaluation>,
+}
+
+#[async_trait]
+impl Operator for TrainOperator {
+    fn name(&self) -> &'static str {
+        "train"
+    }
+
+    async fn check(&self, context: &JobContext) -> Result<()> {
+        let spec = section(context)?;
+        device(context.job.device)?;
+        plan(context, spec).await?;
+        for (key, query) in
+            [("population.users", &context.job.population.users), ("population.items", &context.job.population.items)]
+        {
+            if let Some(sql) = query {
+                context.query(key, sql).await?;
+            }
+        }
+        output(context, spec).map(drop)
+    }
+
+    async fn run(&self, context: &JobContext) -> Result<Report> {
+        let start = Instant::now();
+        let spec = section(context)?;
+        let device = device(context.job.device)?;
+        if let Some(threads) = context.job.session.threads {
+            tch::set_num_threads(threads as i32);
+        }
+        let output = output(context, spec)?;
+        let (train, data) = load(context, spec).await?;
+        let Training { users, items, .. } = &data.training;
+        let (users, items) = (Arc::clone(users), Arc::clone(items));
+
+        let job = Arc::clone(&context.job);
+        let (interrupt, handle) = (context.interrupt.clone(), Handle::current());
+        let work = move || learn(&job, train, data, device, &interrupt, handle);
+        let learned = tokio::task::spawn_blocking(work).await.map_err(stopped)??;
+
+        let about = Description {
+            model: spec.model.clone(),
+            loss: spec.loss.clone(),
+            data: learned.data,
+            training: learned.training,
+            job: serde_json::to_value(&*context.job).map_err(std::io::Error::from)?,
+        };
+        let summary = json!({
+            "users": users.len(),
+            "items": items.len(),
+            "unknown": learned.unknown,
+            "data": &about.data,
+            "training": &about.training,
+            "seconds": start.elapsed().as_secs_f64(),
+        });
+        let text = render(&about, &users, &items, learned.unknown);
+        let stop = about.training.stop.clone();
+        let files = Files::new(&learned.models, &users, &items, about)?;
+        let outputs = files.write(&context.storage, &output).await?;
+        if let Stop::Diverged { epoch, step, term } = stop {
+            return Err(diverged(epoch, step, &term)).context(|| format!("the best models so far are at {output}"));
+        }
+        Ok(Report { operator: self.name(), text, summary, outputs })
+    }
+}
+
+fn section(context: &JobContext) -> Result<&TrainSpec> {
+    match &context.job.train {
+        Some(spec) => Ok(spec),
+        None => invalid!("the job has no [train] section"),
+    }
+}
+
+/// The output folder.
+fn output(context: &JobContext, spec: &TrainSpec) -> Result<Url> {
+    let url = parse_url(&spec.output).context(|| "train.output")?;
+    if matches!(url.scheme(), "http" | "https") {
+        invalid!("train.output = {:?}: models are written to a path, or to s3://, gs:// or az://", spec.output);
+    }
+    context.storage.resolve(&url).context(|| "train.output")?;
+    Ok(url)
+}
+
+async fn plan(context: &JobContext, spec: &TrainSpec) -> Result<(DataSet, DataSet, Option<DataSet>)> {
+    let test = match &spec.data.test {
+        Some(sql) => Some(DataSet::plan(context, "train.data.test", sql).await?),
+        None => None,
+    };
+    Ok((
+        DataSet::plan(context, "train.data.train", &spec.data.train).await?,
+        DataSet::plan(context, "train.data.validation", &spec.data.validation).await?,
+        test,
+    ))
+}
+
+/// Reads the data sets: the training set once, to learn what it holds, and the others whole.
+async fn load(context: &JobContext, spec: &TrainSpec) -> Result<(DataSet, Data)> {
+    let (train, validation, test) = plan(context, spec).await?;
+    let (mut users, mut items) = (None, None);
+    if let Some(sql) = &context.job.population.users {
+        users = Some(population(context, "population.users", sql).await?);
+    }
+    if let Some(sql) = &context.job.population.items {
+        items = Some(population(context, "population.items", sql).await?);
+    }
+    let keep = match context.job.population.shape {
+        Shape::Matrix => usize::MAX,
+        Shape::Log => SHUFFLE_ROWS,
+    };
+    let training = scan(&train, users, items, keep).await?;
+    let validation = read(&validation, &training.users, &training.items).await?;
+    let test = match test {
+        Some(test) => Some(read(&test, &training.users, &training.items).await?),
+        None => None,
+    };
+    for (key, set) in [("train.data.validation", Some(&validation)), ("train.data.test", test.as_ref())] {
+        if let Some(set) = set.filter(|set| set.unknown > 0) {
+            tracing::warn!(
+                "{key}: {} of {} rows have a user or item unknown in training, and are left out",
+                set.unknown,
+                set.fingerprint.rows
+            );
+        }
+    }
+    Ok((train, Data { training, validation, test }))
+}
+
+/// What training gave.
+struct Learned {
+    models: Models,
+    data: DataRecord,
+    training: TrainingRecord,
+    /// Rows left out of the validation and of the test set.
+    unknown: [usize; 2],
+}
+
+/// Trains on this thread.
+fn learn(
+    job: &Job,
+    set: DataSet,
+    data: Data,
+    device: Device,
+    interrupt: &CancellationToken,
+    runtime: Handle,
+) -> Result<Learned> {
+    let Some(spec) = &job.train else { invalid!("the job has no [train] section") };
+    let Data { training, validation, test } = data;
+    let unknown = [validation.unknown, test.as_ref().map_or(0, |test| test.unknown)];
+    let record = DataRecord {
+        train: training.fingerprint.clone(),
+        validation: validation.fingerprint,
+        test: test.as_ref().map(|test| test.fingerprint.clone()),
+    };
+    let validation = EvaluationSet::new(validation.rows, device);
+    check_defined(spec.evaluation.metric, &validation)?;
+    let models = Models::new(spec, training.users.len(), training.items.len(), job.seed, device);
+    let sampler = sampler(job, spec, set, training, device, runtime)?;
+
+    let progress = Progress::new(spec.optimizer.epochs);
+    let report = |record: &_| progress.report(record);
+    let fitted = fit(spec, models, &*sampler, &validation, interrupt, report)?;
+    drop(progress);
+    let test = test.map(|test| EvaluationSet::new(test.rows, device));
+    let test = test.map(|test| test.evaluate(&fitted.models.prediction, spec.evaluation.k));
+    let best = fitted.best().validation.clone();
+    let Fitted { models, best_epoch, history, stop } = fitted;
+    let training =
+        TrainingRecord { device: device_name(device), best_epoch, stop, history, validation: best, test };
+    Ok(Learned { models, data: record, training, unknown })
+}
+
+fn sampler(
+    job: &Job,
+    spec: &TrainSpec,
+    set: DataSet,
+    training: Training,
+    device: Device,
+    runtime: Handle,
+) -> Result<Box<dyn Sampler>> {
+    let Training { users, items, rows, .. } = training;
+    let rates = &spec.optimizer;
+    Ok(match (job.population.shape, rows) {
+        (Shape::Matrix, rows) => {
+            let describe = |user: u32, item: u32| {
+                let name = |ids: &Vocabulary, at: u32| array_value_to_string(ids.ids(), at as usize).unwrap_or_default();
+                format!("train.data.train: (user {}, item {})", name(&users, user), name(&items, item))
+            };
+            let population = (users.len(), items.len());
+            let side = (rates.block_users, rates.block_items);
+            let rows = rows.unwrap_or_default();
+            Box::new(BlockSampler::new(rows, population, side, job.seed, device, describe)?)
+        }
+        (Shape::Log, rows) => {
+            let count = users.len();
+            let source: Box<dyn RowSource> = match rows {
+                Some(rows) => Box::new(rows),
+                None => Box::new(RowStream::new(set, users, items, runtime)),
+            };
+            Box::new(RowSampler::new(source, count, rates.batch_size, SHUFFLE_ROWS, job.seed, device))
+        }
+    })
+}
+
+/// Refuses validation rows on which `metric` has no value.
+fn check_defined(metric: Metric, validation: &EvaluationSet) -> Result<()> {
+    let (positives, rows) = (validation.positives(), validation.len());
+    match metric {
+        Metric::Auc if positives == 0 || positives == rows => invalid!(
+            "train.data.validation: all {rows} treated rows have the same outcome class, and AUC needs both;              take more rows, or set train.evaluation.metric = \"log_loss\""
+        ),
+        Metric::Recall | Metric::Ndcg if positives == 0 => invalid!(
+            "train.data.validation: none of {rows} treated rows is positive, and a ranking needs one;              take more rows, or set train.evaluation.metric = \"log_loss\""
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// A training thread that panicked: libtorch reports exhausted memory in this way.
+fn stopped(error: JoinError) -> Error {
+    let panic = match error.try_into_panic() {
+        Ok(panic) => panic,
+        Err(error) => return std::io::Error::other(error).into(),
+    };
+    match panic.downcast_ref::<String>().filter(|message| message.contains("Torch(")) {
+        Some(message) => TchError::Torch(message.clone()).into(),
+        None => std::panic::resume_unwind(panic),
+    }
+}
+
+fn render(about: &Description, users: &Vocabulary, items: &Vocabulary, unknown: [usize; 2]) -> String {
+    let Description { data, training, .. } = about;
+    let seconds: f64 = training.history.iter().map(|record| record.seconds).sum();
+    let mut text = format!(
+        "trained on {} rows ({} treated), {} users, {} items, on {}\n",
+        data.train.rows,
+        data.train.treated,
+        users.len(),
+        items.len(),
+        training.device
+    );
+    let epochs = training.history.len();
+    let _ = writeln!(
+        text,
+        "{epochs} epochs, {:.3} s each; {}; these are the weights of epoch {}\n",
+        seconds / epochs.max(1) as f64,
+        match &training.stop {
+            Stop::Epochs => "all done".to_owned(),
+            Stop::Patience => "the validation metric stopped improving".to_owned(),
+            Stop::Interrupted { epoch } => format!("interrupted at epoch {epoch}"),
+            Stop::Diverged { epoch, .. } => format!("diverged at epoch {epoch}"),
+        },
+        training.best_epoch
+    );
+    let _ = writeln!(text, "{:<12}{:>8}{:>8}{:>8}{:>8}{:>10}{:>9}", "", "rows", "AUC", "Recall", "NDCG", "log loss", "BMSE");
+    let sets = [
+        ("validation", Some(&data.validation), Some(&training.validation), unknown[0]),
+        ("test", data.test.as_ref(), training.test.as_ref(), unknown[1]),
+    ];
+    for (name, data, metrics, unknown) in sets {
+        let (Some(data), Some(metrics)) = (data, metrics) else { continue };
+        let Metrics { auc, recall, ndcg, log_loss, bmse } = metrics;
+        let show = |value: &Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"));
+        let bmse = bmse.map_or_else(|| "-".to_owned(), |bmse| format!("{bmse:.2e}"));
+        let rows = data.treated;
+        let [auc, recall, ndcg, log_loss] = [auc, recall, ndcg, log_loss].map(show);
+        let _ = write!(text, "{name:<12}{rows:>8}{auc:>8}{recall:>8}{ndcg:>8}{log_loss:>10}{bmse:>9}");
+        let _ = match unknown {
+            0 => writeln!(text),
+            _ => writeln!(text, "  ({unknown} rows of unknown users or items left out)"),
+        };
+    }
+    text
+}

@@ -1,0 +1,61 @@
+//! Progress of training: a bar on a terminal, log lines elsewhere.
+
+use std::io::IsTerminal;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::trainer::EpochRecord;
+
+/// Tells how training goes.
+pub(crate) struct Progress {
+    bar: Option<ProgressBar>,
+}
+
+impl Progress {
+    /// Progress over at most `epochs`.
+    pub(crate) fn new(epochs: usize) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let style = ProgressStyle::with_template("epoch {pos}/{len} {wide_bar} {msg} [{elapsed}]");
+            ProgressBar::new(epochs as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        });
+        Self { bar }
+    }
+
+    /// An epoch is done.
+    pub(crate) fn report(&self, record: &EpochRecord) {
+        let metrics = &record.validation;
+        let loss = record.losses.get("total").copied();
+        if let Some(bar) = &self.bar {
+            let shown = [("loss", loss), ("auc", metrics.auc), ("bmse", metrics.bmse)];
+            let shown = shown.iter().filter_map(|(name, value)| Some(format!("{name} {:.4}", (*value)?)));
+            bar.set_message(shown.collect::<Vec<_>>().join(" "));
+            bar.set_position(record.epoch as u64);
+            return;
+        }
+        let losses = &record.losses;
+        tracing::info!(
+            epoch = record.epoch,
+            seconds = record.seconds,
+            loss,
+            loss_propensity = losses.get("propensity"),
+            loss_estimator = losses.get("estimator"),
+            loss_balance = losses.get("balance"),
+            loss_ctcvr = losses.get("ctcvr"),
+            loss_imputation = losses.get("imputation"),
+            auc = metrics.auc,
+            recall = metrics.recall,
+            ndcg = metrics.ndcg,
+            log_loss = metrics.log_loss,
+            bmse = metrics.bmse,
+            "trained an epoch"
+        );
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

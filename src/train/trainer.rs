@@ -1,0 +1,237 @@
+//! The epoch loop: steps, metrics, early stop, the best models so far.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+use tokio_util::sync::CancellationToken;
+
+use super::adam::Adam;
+use super::evaluation::{EvaluationSet, Metrics, is_better, population_bmse};
+use super::loss::{Outputs, Terms, terms};
+use super::model::{MatrixFactorization, Scores};
+use super::sampler::{Batch, Sampler};
+use crate::error::{Error, Result, invalid};
+use crate::job::{Method, TrainSpec};
+
+/// The models that are trained together.
+#[derive(Debug)]
+pub struct Models {
+    /// p̂.
+    pub propensity: MatrixFactorization,
+    /// r̂.
+    pub prediction: MatrixFactorization,
+    /// ê, of `dr-v2` only.
+    pub imputation: Option<MatrixFactorization>,
+}
+
+impl Models {
+    /// Models with initial weights drawn from `seed`.
+    pub fn new(spec: &TrainSpec, users: usize, items: usize, seed: u64, device: Device) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut model = || MatrixFactorization::new(users, items, spec.model.dim, &mut rng, device);
+        let (propensity, prediction) = (model(), model());
+        Self { propensity, prediction, imputation: (spec.loss.method == Method::DrV2).then(model) }
+    }
+
+    /// Models with the same weights, which no longer change together.
+    pub fn copy(&self) -> Self {
+        Self {
+            propensity: self.propensity.copy(),
+            prediction: self.prediction.copy(),
+            imputation: self.imputation.as_ref().map(MatrixFactorization::copy),
+        }
+    }
+
+    /// Each model with its name.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, &MatrixFactorization)> {
+        [("propensity", &self.propensity), ("prediction", &self.prediction)]
+            .into_iter()
+            .chain(self.imputation.as_ref().map(|model| ("imputation", model)))
+    }
+}
+
+/// What one epoch did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EpochRecord {
+    /// From 1.
+    pub epoch: usize,
+    /// How long its steps and its evaluation took.
+    pub seconds: f64,
+    /// Mean over the steps of each unweighted term, and of the `total`.
+    pub losses: BTreeMap<String, f64>,
+    /// On the validation rows.
+    pub validation: Metrics,
+}
+
+/// Why training ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reason", rename_all = "kebab-case")]
+pub enum Stop {
+    /// All epochs are done.
+    Epochs,
+    /// The validation metric did not improve for as long as the patience.
+    Patience,
+    /// Somebody asked.
+    Interrupted {
+        /// The epoch under way.
+        epoch: usize,
+    },
+    /// A loss was not finite.
+    Diverged {
+        /// The epoch.
+        epoch: usize,
+        /// The step in it, from 1.
+        step: usize,
+        /// The first term that was not finite.
+        term: String,
+    },
+}
+
+/// The outcome of training.
+#[derive(Debug)]
+pub struct Fitted {
+    /// The models of the best epoch.
+    pub models: Models,
+    /// The epoch whose validation metric was best, from 1.
+    pub best_epoch: usize,
+    /// Every epoch.
+    pub history: Vec<EpochRecord>,
+    /// Why training ended.
+    pub stop: Stop,
+}
+
+impl Fitted {
+    /// The record of the best epoch.
+    pub fn best(&self) -> &EpochRecord {
+        &self.history[self.best_epoch - 1]
+    }
+}
+
+struct Optimizers {
+    propensity: Adam,
+    prediction: Adam,
+    imputation: Option<Adam>,
+}
+
+/// Trains `models` on the batches of `sampler` until the metric that `spec` names stops improving on `validation`.
+///
+/// `report` is called after every epoch. The same models, sampler and thread count give the same weights on a CPU; on
+/// a GPU sums run in no fixed order.
+///
+/// # Errors
+/// [`Error::Interrupted`] where `interrupt` came before the first epoch was evaluated, and an error naming epoch, step
+/// and term where a loss stopped being finite before then. Later, both end training with the best models so far.
+pub fn fit(
+    spec: &TrainSpec,
+    mut models: Models,
+    sampler: &dyn Sampler,
+    validation: &EvaluationSet,
+    interrupt: &CancellationToken,
+    mut report: impl FnMut(&EpochRecord),
+) -> Result<Fitted> {
+    let rates = &spec.optimizer;
+    let mut optimizers = Optimizers {
+        propensity: Adam::new(rates.propensity, models.propensity.table()),
+        prediction: Adam::new(rates.prediction, models.prediction.table()),
+        imputation: models.imputation.as_ref().map(|model| Adam::new(rates.imputation, model.table())),
+    };
+    let metric = spec.evaluation.metric;
+    let mut history: Vec<EpochRecord> = Vec::new();
+    let mut best: Option<(usize, Models)> = None;
+    let mut stop = Stop::Epochs;
+    for epoch in 1..=spec.optimizer.epochs {
+        let start = Instant::now();
+        let mut values = Vec::new();
+        for batch in sampler.epoch(epoch) {
+            if interrupt.is_cancelled() {
+                break;
+            }
+            values.push(step(spec, &mut models, &mut optimizers, &batch?));
+        }
+        if interrupt.is_cancelled() {
+            stop = Stop::Interrupted { epoch };
+            break;
+        }
+        if values.is_empty() {
+            invalid!("the training set gives no batch");
+        }
+        let losses = match losses(&values) {
+            Ok(losses) => losses,
+            Err((step, term)) => {
+                stop = Stop::Diverged { epoch, step, term: term.to_owned() };
+                break;
+            }
+        };
+        let mut metrics = validation.evaluate(&models.prediction, spec.evaluation.k);
+        metrics.bmse = population_bmse(&spec.loss, &models.propensity, &models.prediction, sampler)?;
+        let seconds = start.elapsed().as_secs_f64();
+        let record = EpochRecord { epoch, seconds, losses, validation: metrics };
+        report(&record);
+
+        let so_far = best.as_ref().and_then(|(epoch, _)| history[epoch - 1].validation.get(metric));
+        if best.is_none() || is_better(metric, record.validation.get(metric), so_far) {
+            best = Some((epoch, models.copy()));
+        }
+        history.push(record);
+        if best.as_ref().is_some_and(|(best, _)| epoch - best >= spec.evaluation.patience) {
+            stop = Stop::Patience;
+            break;
+        }
+    }
+    match (best, stop) {
+        (Some((best_epoch, models)), stop) => Ok(Fitted { models, best_epoch, history, stop }),
+        (None, Stop::Diverged { epoch, step, term }) => Err(diverged(epoch, step, &term)),
+        (None, _) => Err(Error::Interrupted),
+    }
+}
+
+/// The error of a loss that is not finite.
+pub fn diverged(epoch: usize, step: usize, term: &str) -> Error {
+    Error::Invalid(format!(
+        "training diverged: at epoch {epoch}, step {step}, the {term} loss is not a finite number; \
+         lower train.optimizer.*.lr, or raise train.loss.propensity_clip"
+    ))
+}
+
+/// One step; gives [`Terms::values`] as they were before it.
+fn step(spec: &TrainSpec, models: &mut Models, optimizers: &mut Optimizers, batch: &Batch) -> Tensor {
+    let leaf = |model: &MatrixFactorization| model.rows(batch).set_requires_grad(true);
+    let (propensity, prediction) = (leaf(&models.propensity), leaf(&models.prediction));
+    let imputation = models.imputation.as_ref().map(leaf);
+    let outputs = Outputs {
+        propensity: Scores::of(&propensity, batch),
+        prediction: Scores::of(&prediction, batch),
+        imputation: imputation.as_ref().map(|rows| Scores::of(rows, batch)),
+    };
+    let terms = terms(&spec.loss, &outputs, batch);
+    let total = terms.total(&spec.loss);
+    let values = terms.values(&total);
+
+    let leaves: Vec<&Tensor> = [&propensity, &prediction].into_iter().chain(&imputation).collect();
+    let gradients = Tensor::run_backward(&[total], &leaves, false, false);
+    optimizers.propensity.step(models.propensity.table_mut(), &batch.rows, &gradients[0]);
+    optimizers.prediction.step(models.prediction.table_mut(), &batch.rows, &gradients[1]);
+    if let (Some(adam), Some(model)) = (&mut optimizers.imputation, &mut models.imputation) {
+        adam.step(model.table_mut(), &batch.rows, &gradients[2]);
+    }
+    values
+}
+
+/// The mean of each term over the steps, or the first step and term that is not finite.
+fn losses(steps: &[Tensor]) -> Result<BTreeMap<String, f64>, (usize, &'static str)> {
+    let values = Tensor::stack(steps, 0).to_device(Device::Cpu).to_kind(Kind::Double);
+    let columns = values.size()[1] as usize;
+    let mut names = Terms::NAMES[..columns - 1].to_vec();
+    names.push("total");
+    let mut table = vec![0.0_f64; steps.len() * columns];
+    values.contiguous().copy_data(&mut table, steps.len() * columns);
+    if let Some(at) = table.iter().position(|value| !value.is_finite()) {
+        return Err((at / columns + 1, names[at % columns]));
+    }
+    let mean = |column| table.iter().skip(column).step_by(columns).sum::<f64>() / steps.len() as f64;
+    Ok(names.iter().enumerate().map(|(column, name)| ((*name).to_owned(), mean(column))).collect())
+}
