@@ -42,6 +42,14 @@ pub enum Error {
         /// Why it failed.
         source: Box<Error>,
     },
+    /// A query reads a table that the same job is yet to write.
+    #[error("{key} reads [tables.{table}], which `counterweight score` is yet to write; run that first")]
+    ToBeScored {
+        /// The job's key of the query.
+        key: String,
+        /// The table.
+        table: String,
+    },
     /// Several problems, found together.
     #[error("{}", .0.iter().map(Error::to_string).collect::<Vec<_>>().join("\n"))]
     Several(Vec<Error>),
@@ -95,7 +103,7 @@ impl Error {
     /// Whether the cause is input that its author can mend, as opposed to the world failing: of several causes, all.
     pub fn is_invalid_input(&self) -> bool {
         match self {
-            Error::Invalid(_) => true,
+            Error::Invalid(_) | Error::ToBeScored { .. } => true,
             Error::Context { source, .. } => source.is_invalid_input(),
             Error::Several(problems) => problems.iter().all(Error::is_invalid_input),
             Error::DataFusion(error) => is_invalid_query(error),

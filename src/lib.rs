@@ -11,6 +11,8 @@ pub mod job;
 pub mod metrics;
 pub mod operator;
 pub mod output;
+#[cfg(feature = "train")]
+pub mod score;
 pub mod session;
 pub mod simulate;
 pub mod storage;

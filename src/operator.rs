@@ -12,8 +12,8 @@ use url::Url;
 
 use crate::error::{Context, Error, Result};
 use crate::job::Job;
-use crate::session::{open_table, session};
-use crate::storage::Storage;
+use crate::session::{open_table, require_file, session};
+use crate::storage::{Storage, parse_url};
 
 /// One kind of work on a job: audit, train or score.
 #[async_trait]
@@ -83,14 +83,16 @@ fn as_text<S: serde::Serializer>(urls: &[Url], serializer: S) -> Result<S::Ok, S
 }
 
 impl JobContext {
-    /// Opens every input table of `job`.
+    /// Opens every input table of `job`, but for one that `[score]` of the same job is yet to write.
     ///
     /// # Errors
     /// Where a table has no files or cannot be read; the message names it.
     pub async fn open(job: Job, storage: Arc<Storage>) -> Result<Self> {
         let context = Self::unopened(job, storage)?;
         for name in context.job.tables.keys() {
-            context.open_table(name).await?;
+            if !context.is_to_be_scored(name).await {
+                context.open_table(name).await?;
+            }
         }
         Ok(context)
     }
@@ -110,8 +112,29 @@ impl JobContext {
         Ok(())
     }
 
+    /// Whether the input table of that name is the output of the job's own `[score]`, which has not run.
+    pub async fn is_to_be_scored(&self, name: &str) -> bool {
+        let Some(score) = &self.job.score else { return false };
+        let folder = |text: &str| parse_url(text).map(|url| url.as_str().trim_end_matches('/').to_owned());
+        let table = &self.job.tables[name].url;
+        let is_output = matches!((folder(table), folder(&score.output)), (Ok(table), Ok(output)) if table == output);
+        is_output && require_file(&self.session.state(), table).await.is_err_and(|error| error.is_invalid_input())
+    }
+
     /// Plans the query that the job gives under `key`.
+    ///
+    /// # Errors
+    /// [`Error::ToBeScored`] where it reads a table that `[score]` of the same job is yet to write.
     pub async fn query(&self, key: &str, sql: &str) -> Result<DataFrame> {
+        let state = self.session.state();
+        let statement = state.sql_to_statement(sql, &state.config().options().sql_parser.dialect);
+        let read = statement.and_then(|statement| state.resolve_table_references(&statement));
+        for table in read.iter().flatten().map(TableReference::table) {
+            let is_absent = !self.session.table_exist(table).unwrap_or(false);
+            if is_absent && self.job.tables.contains_key(table) && self.is_to_be_scored(table).await {
+                return Err(Error::ToBeScored { key: key.to_owned(), table: table.to_owned() });
+            }
+        }
         self.session.sql(sql).await.context(|| format!("{key} does not plan"))
     }
 }

@@ -2,6 +2,7 @@
 //! by URL.
 
 use std::collections::HashMap;
+use std::future::ready;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -185,12 +186,57 @@ pub async fn require_file(state: &SessionState, location: &str) -> Result<()> {
     found.map(drop).context(|| format!("cannot open the table at {location}"))
 }
 
-/// The first file of a table, markers such as `_SUCCESS` not counted.
+/// A file of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableFile {
+    /// Where it is.
+    pub url: Url,
+    /// Its path below the table's folder, without the extensions of format and compression.
+    pub stem: String,
+}
+
+/// The files of the table at `location`, as [`open_table`] reads them, in the order of their paths.
+pub async fn table_files(state: &SessionState, location: &str) -> Result<Vec<TableFile>> {
+    let table = table_url(location)?;
+    let first = first_file(state, &table).await?;
+    let (_, suffix, _) = extensions(first.location.filename().unwrap_or_default());
+    let store = state.runtime_env().object_store(&table)?;
+    let mut files: Vec<ObjectMeta> =
+        table.list_all_files(state, store.as_ref(), suffix).await?.try_filter(|file| ready(is_data(file))).try_collect().await?;
+    files.sort_by(|a, b| a.location.cmp(&b.location));
+    let file = |file: &ObjectMeta| {
+        let mut url = table.get_url().clone();
+        url.set_path(&file.location.as_ref().replace('%', "%25"));
+        let below: Vec<&str> = table.strip_prefix(&file.location).into_iter().flatten().collect();
+        let name = if below.is_empty() { file.location.filename().unwrap_or_default().to_owned() } else { below.join("/") };
+        TableFile { url, stem: name[..name.len() - suffix.len()].to_owned() }
+    };
+    Ok(files.iter().map(file).collect())
+}
+
+/// Whether a file is part of a table: markers such as `_SUCCESS` are not.
+fn is_data(file: &ObjectMeta) -> bool {
+    file.location.filename().is_some_and(|name| !name.starts_with(['_', '.']))
+}
+
+/// The extension that tells the format, all that follows the name's stem, and the extension that tells the compression.
+fn extensions(name: &str) -> (&str, &str, Option<&str>) {
+    let is_compression = |text: &str| text.parse::<FileCompressionType>().is_ok_and(|kind| kind.is_compressed());
+    let (stem, compression) = match name.rsplit_once('.') {
+        Some((stem, last)) if is_compression(last) => (stem, Some(last)),
+        _ => (name, None),
+    };
+    match stem.rsplit_once('.') {
+        Some((before, extension)) => (extension, &name[before.len()..], compression),
+        None => ("", "", compression),
+    }
+}
+
+/// The first file of a table.
 async fn first_file(state: &SessionState, url: &ListingTableUrl) -> Result<ObjectMeta> {
     let store = state.runtime_env().object_store(url)?;
-    let is_data = |file: &ObjectMeta| file.location.filename().is_some_and(|name| !name.starts_with(['_', '.']));
     let files = url.list_all_files(state, store.as_ref(), "").await?;
-    match std::pin::pin!(files.try_filter(|file| std::future::ready(is_data(file)))).try_next().await? {
+    match std::pin::pin!(files.try_filter(|file| ready(is_data(file)))).try_next().await? {
         Some(first) => Ok(first),
         None => invalid!("there is no file there; check the spelling, and that a folder ends in /"),
     }
@@ -199,12 +245,7 @@ async fn first_file(state: &SessionState, url: &ListingTableUrl) -> Result<Objec
 async fn listing_table(state: &SessionState, url: ListingTableUrl, format: &TableFormat) -> Result<ListingTable> {
     let first = first_file(state, &url).await?;
     let name = first.location.filename().unwrap_or_default();
-    let is_compression = |text: &str| text.parse::<FileCompressionType>().is_ok_and(|kind| kind.is_compressed());
-    let (stem, compression) = match name.rsplit_once('.') {
-        Some((stem, last)) if is_compression(last) => (stem, Some(last)),
-        _ => (name, None),
-    };
-    let extension = stem.rsplit_once('.').map_or("", |(_, extension)| extension);
+    let (extension, suffix, compression) = extensions(name);
     let wanted = format.format.as_deref().unwrap_or(extension).to_ascii_lowercase();
     let Some((_, kind)) = FORMATS.into_iter().find(|(known, _)| *known == wanted) else {
         let known = FORMATS.map(|(known, _)| known);
@@ -231,7 +272,6 @@ async fn listing_table(state: &SessionState, url: ListingTableUrl, format: &Tabl
     }
     let factory = state.get_file_format_factory(kind).expect("a default file format");
     // One table holds one kind of file: others in the folder (markers, checksums) are not its rows.
-    let suffix = if extension.is_empty() { "" } else { &name[stem.len() - extension.len() - 1..] };
     let listing = ListingOptions::new(factory.create(state, &options)?).with_file_extension(suffix);
     let mut config = ListingTableConfig::new(url).with_listing_options(listing);
     if let Some(columns) = &format.schema {

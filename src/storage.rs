@@ -1,10 +1,11 @@
 //! URLs to object stores: one registry that queries, training and outputs share.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, RwLock};
 
 use datafusion::error::DataFusionError;
 use datafusion::execution::object_store::ObjectStoreRegistry;
+use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, ObjectStoreScheme, parse_url_opts};
 use url::{Position, Url};
@@ -51,6 +52,19 @@ impl Storage {
         let (store, path) = self.resolve(url)?;
         let read = async { store.get(&path).await?.bytes().await };
         Ok(read.await.context(|| format!("cannot read {url}"))?.to_vec())
+    }
+
+    /// Refuses a folder that holds an object other than `ours`: it would be taken for part of what is written there.
+    pub async fn refuse_strangers(&self, folder: &Url, ours: &[Url]) -> Result<()> {
+        let (store, path) = self.resolve(folder)?;
+        let ours = ours.iter().map(|url| Ok(self.resolve(url)?.1)).collect::<Result<HashSet<_>>>()?;
+        let mut found = store.list(Some(&path));
+        while let Some(object) = found.try_next().await.context(|| format!("cannot list {folder}"))? {
+            if !ours.contains(&object.location) {
+                invalid!("{folder} already holds {}; empty the folder or name another", object.location);
+            }
+        }
+        Ok(())
     }
 
     fn store(&self, url: &Url) -> Result<Arc<dyn ObjectStore>> {

@@ -19,6 +19,10 @@ pub(super) async fn run(global: &GlobalArgs, args: CheckArgs) -> Result<()> {
     let context = JobContext::unopened(args.job.load(global)?, Arc::new(Storage::from_env()))?;
     let mut problems = 0;
     for name in context.job.tables.keys() {
+        if context.is_to_be_scored(name).await {
+            print(&format!("later    tables.{name} is written by `counterweight score`\n"))?;
+            continue;
+        }
         problems += tell(&Finding::new(format!("tables.{name}"), context.open_table(name).await))?;
     }
     for operator in operators() {
@@ -35,13 +39,23 @@ pub(super) async fn run(global: &GlobalArgs, args: CheckArgs) -> Result<()> {
 
 /// Everything that may have work in a job; one without work finds nothing.
 fn operators() -> Vec<Box<dyn Operator>> {
-    vec![Box::new(AuditOperator::default())]
+    vec![
+        #[cfg(feature = "train")]
+        Box::new(counterweight::train::TrainOperator),
+        #[cfg(feature = "train")]
+        Box::new(counterweight::score::ScoreOperator),
+        Box::new(AuditOperator::default()),
+    ]
 }
 
 /// Prints a line for the thing that was checked, and counts its problem.
 fn tell(finding: &Finding) -> Result<usize> {
     match &finding.problem {
         None => print(&format!("ok       {}\n", finding.what))?,
+        Some(later @ Error::ToBeScored { .. }) => {
+            print(&format!("later    {later}\n"))?;
+            return Ok(0);
+        }
         Some(problem) => {
             let lines = problem.to_string().replace('\n', "\n         ");
             print(&format!("problem  {}\n         {lines}\n", finding.what))?;

@@ -2,9 +2,11 @@
 
 mod audit;
 mod check;
+mod functions;
+#[cfg(feature = "train")]
+mod score;
 mod simulate;
 mod sql;
-mod functions;
 #[cfg(feature = "train")]
 mod train;
 
@@ -35,9 +37,11 @@ struct Cli {
 enum Command {
     Audit(audit::AuditArgs),
     Check(check::CheckArgs),
+    Functions(functions::FunctionsArgs),
+    #[cfg(feature = "train")]
+    Score(score::ScoreArgs),
     Simulate(simulate::SimulateArgs),
     Sql(sql::SqlArgs),
-    Functions(functions::FunctionsArgs),
     #[cfg(feature = "train")]
     Train(train::TrainArgs),
 }
@@ -139,6 +143,8 @@ pub(crate) fn main() -> ExitCode {
             match command {
                 Command::Audit(args) => audit::run(&global, args).await,
                 Command::Check(args) => check::run(&global, args).await,
+                #[cfg(feature = "train")]
+                Command::Score(args) => score::run(&global, args).await,
                 Command::Simulate(args) => simulate::run(&global, args).await,
                 Command::Sql(args) => sql::run(&global, args).await,
                 Command::Functions(args) => functions::run(args),

@@ -84,26 +84,15 @@ impl<P: Fn(u64)> Run<'_, P> {
         }
         let name = |file: u64| format!("part-{file:05}.parquet");
         let files = chunks.div_ceil(CHUNKS_PER_FILE);
-        self.refuse_strangers(to, |found| (0..files).any(|file| name(file) == found)).await?;
+        let ours = (0..files).map(|file| child(to, &name(file))).collect::<Result<Vec<_>>>()?;
+        self.storage.refuse_strangers(to, &ours).await?;
         let mut tally = Tally::default();
-        for file in 0..files {
+        for (file, url) in (0..files).zip(&ours) {
             let first = file * CHUNKS_PER_FILE;
             let last = (first + CHUNKS_PER_FILE).min(chunks);
-            tally.merge(&self.write_file(sample, first..last, &child(to, &name(file))?, outputs).await?);
+            tally.merge(&self.write_file(sample, first..last, url, outputs).await?);
         }
         Ok(tally)
-    }
-
-    /// Files that stay in the folder would be taken for part of the table.
-    async fn refuse_strangers(&self, folder: &Url, is_ours: impl Fn(&str) -> bool) -> Result<()> {
-        let (store, path) = self.storage.resolve(folder)?;
-        let mut found = store.list(Some(&path));
-        while let Some(object) = found.try_next().await? {
-            if !object.location.filename().is_some_and(&is_ours) {
-                invalid!("{folder} already holds {}; empty the folder or name another", object.location);
-            }
-        }
-        Ok(())
     }
 
     async fn write_file(

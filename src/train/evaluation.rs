@@ -216,7 +216,13 @@ mod tests {
             for (_, low) in rows.iter().zip(scores).filter(|(row, _)| row.outcome <= 0.5) {
                 assert!(positive.treated);
                 all += 1.0;
-                ordered += if high > low { 1.0 } else if high == low { 0.5 } else { 0.0 };
+                ordered += if high > low {
+                    1.0
+                } else if high == low {
+                    0.5
+                } else {
+                    0.0
+                };
             }
         }
         (all > 0.0).then(|| ordered / all)

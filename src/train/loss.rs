@@ -105,7 +105,8 @@ pub fn weighted_phi(
         (Phi::Product, Layout::Pairs) => (user * item).transpose(0, 1).mv(weight),
         // Σ_ui w_ui [p_u : q_i] = [Σ_u p_u (W·1)_u : Σ_i q_i (Wᵀ·1)_i]
         (Phi::Concatenation, Layout::Block) => {
-            let (by_user, by_item) = (weight.sum_dim_intlist(1, false, None::<Kind>), over_rows(weight.shallow_clone()));
+            let (by_user, by_item) =
+                (weight.sum_dim_intlist(1, false, None::<Kind>), over_rows(weight.shallow_clone()));
             Tensor::cat(&[user.transpose(0, 1).mv(&by_user), item.transpose(0, 1).mv(&by_item)], 0)
         }
         (Phi::Concatenation, Layout::Pairs) => {

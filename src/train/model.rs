@@ -134,8 +134,7 @@ mod tests {
     #[test]
     fn a_block_scores_as_its_pairs_do() {
         let model = model();
-        let sampler =
-            BlockSampler::new(vec![], (9, 11), (4, 3), 0, Device::Cpu, |_, _| String::new()).unwrap();
+        let sampler = BlockSampler::new(vec![], (9, 11), (4, 3), 0, Device::Cpu, |_, _| String::new()).unwrap();
         for block in sampler.epoch(0).map(Result::unwrap) {
             let indices = Vec::<i64>::try_from(&block.rows).unwrap();
             let (users, items) = indices.split_at(block.users as usize);

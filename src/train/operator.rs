@@ -203,8 +203,7 @@ fn learn(
     let test = test.map(|test| test.evaluate(&fitted.models.prediction, spec.evaluation.k));
     let best = fitted.best().validation.clone();
     let Fitted { models, best_epoch, history, stop } = fitted;
-    let training =
-        TrainingRecord { device: device_name(device), best_epoch, stop, history, validation: best, test };
+    let training = TrainingRecord { device: device_name(device), best_epoch, stop, history, validation: best, test };
     Ok(Learned { models, data: record, training, unknown })
 }
 
@@ -221,7 +220,8 @@ fn sampler(
     Ok(match (job.population.shape, rows) {
         (Shape::Matrix, rows) => {
             let describe = |user: u32, item: u32| {
-                let name = |ids: &Vocabulary, at: u32| array_value_to_string(ids.ids(), at as usize).unwrap_or_default();
+                let name =
+                    |ids: &Vocabulary, at: u32| array_value_to_string(ids.ids(), at as usize).unwrap_or_default();
                 format!("train.data.train: (user {}, item {})", name(&users, user), name(&items, item))
             };
             let population = (users.len(), items.len());
@@ -290,7 +290,11 @@ fn render(about: &Description, users: &Vocabulary, items: &Vocabulary, unknown: 
         },
         training.best_epoch
     );
-    let _ = writeln!(text, "{:<12}{:>8}{:>8}{:>8}{:>8}{:>10}{:>9}", "", "rows", "AUC", "Recall", "NDCG", "log loss", "BMSE");
+    let _ = writeln!(
+        text,
+        "{:<12}{:>8}{:>8}{:>8}{:>8}{:>10}{:>9}",
+        "", "rows", "AUC", "Recall", "NDCG", "log loss", "BMSE"
+    );
     let sets = [
         ("validation", Some(&data.validation), Some(&training.validation), unknown[0]),
         ("test", data.test.as_ref(), training.test.as_ref(), unknown[1]),

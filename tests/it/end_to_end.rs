@@ -56,7 +56,8 @@ fn the_main_job_on_files() {
     assert_improved(&before, &after);
 
     let metrics = folder.path().join("audit/after.prom");
-    let promtool = Command::new("promtool").args(["check", "metrics"]).stdin(std::fs::File::open(metrics).unwrap()).output();
+    let promtool =
+        Command::new("promtool").args(["check", "metrics"]).stdin(std::fs::File::open(metrics).unwrap()).output();
     let promtool = promtool.expect("promtool, of Debian's package prometheus; `make test` installs it");
     assert!(promtool.status.success(), "{}", String::from_utf8_lossy(&promtool.stderr));
     assert_eq!(String::from_utf8_lossy(&promtool.stderr), "", "no lint either");

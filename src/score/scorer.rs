@@ -1,0 +1,181 @@
+//! From a batch of rows to the same rows with scores.
+
+use std::sync::{Arc, Mutex};
+
+use datafusion::arrow::array::{ArrayRef, Float64Array, RecordBatch};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use tch::{Device, Kind, Tensor};
+
+use crate::error::{Result, invalid, suggestion};
+use crate::job::{Columns, LossSpec, Unknown};
+use crate::train::checkpoint::Checkpoint;
+use crate::train::evaluation::logits;
+use crate::train::loss::imputed_error;
+use crate::train::model::MatrixFactorization;
+use crate::train::sampler::Row;
+use crate::train::vocabulary::{Ids, Vocabulary};
+
+/// A model that scores rows. An unknown user or item has the row after the last known one, which is their average.
+pub(super) struct Scorer {
+    user: String,
+    item: String,
+    users: Arc<Vocabulary>,
+    items: Arc<Vocabulary>,
+    /// Tensors may be used by one thread at a time.
+    models: Mutex<Scored>,
+    imputes: bool,
+    loss: LossSpec,
+    device: Device,
+    unknown: Unknown,
+}
+
+struct Scored {
+    propensity: MatrixFactorization,
+    prediction: MatrixFactorization,
+    imputation: Option<MatrixFactorization>,
+}
+
+/// Rows scored, and those of them that named a user or item unknown to the model.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) rows: usize,
+    pub(super) unknown_user: usize,
+    pub(super) unknown_item: usize,
+}
+
+impl Counts {
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.rows += other.rows;
+        self.unknown_user += other.unknown_user;
+        self.unknown_item += other.unknown_item;
+    }
+}
+
+impl Scorer {
+    pub(super) fn new(checkpoint: Checkpoint, columns: &Columns, unknown: Unknown) -> Result<Self> {
+        let (user, item) = roles(columns)?;
+        let Checkpoint { manifest, users, items, models } = checkpoint;
+        let device = models.prediction.table().device();
+        let imputation = models.imputation.as_ref().map(with_average);
+        Ok(Self {
+            user: user.to_owned(),
+            item: item.to_owned(),
+            users,
+            items,
+            imputes: imputation.is_some(),
+            models: Mutex::new(Scored {
+                propensity: with_average(&models.propensity),
+                prediction: with_average(&models.prediction),
+                imputation,
+            }),
+            loss: manifest.loss,
+            device,
+            unknown,
+        })
+    }
+
+    /// The schema of scored rows.
+    pub(super) fn output_schema(&self, input: &SchemaRef) -> Result<SchemaRef> {
+        let columns = Columns { user: Some(self.user.clone()), item: Some(self.item.clone()), ..Columns::default() };
+        output_schema(input, &columns, self.imputes)
+    }
+
+    /// The rows of `batch` with their scores, in `schema`.
+    pub(super) fn score(&self, batch: &RecordBatch, schema: &SchemaRef, counts: &mut Counts) -> Result<RecordBatch> {
+        let (user, unknown_user) = self.indices(batch, &self.user, &self.users, "user")?;
+        let (item, unknown_item) = self.indices(batch, &self.item, &self.items, "item")?;
+        counts.merge(&Counts { rows: batch.num_rows(), unknown_user, unknown_item });
+        let pairs = user.into_iter().zip(item);
+        let rows: Vec<Row> = pairs.map(|(user, item)| Row { user, item, treated: false, outcome: 0.0 }).collect();
+
+        let models = self.models.lock().expect("no panic holds this lock");
+        let prediction: Vec<f64> = probabilities(&models.prediction, &rows, self.device);
+        let clip = self.loss.propensity_clip;
+        let propensity = probabilities(&models.propensity, &rows, self.device);
+        let propensity = propensity.into_iter().map(|p| p.clamp(clip, 1.0 - clip)).collect();
+        let mut scores = vec![("propensity", propensity)];
+        if let Some(imputation) = &models.imputation {
+            let logit: Vec<f64> = logits(imputation, &rows, self.device).into_iter().map(f64::from).collect();
+            let imputed = imputed_error(&self.loss, &Tensor::from_slice(&logit), &Tensor::from_slice(&prediction));
+            scores.push(("imputed_error", Vec::try_from(imputed.to_kind(Kind::Double))?));
+        }
+        drop(models);
+        scores.push(("prediction", prediction));
+
+        let column = |field: &Arc<Field>| -> ArrayRef {
+            match scores.iter().find(|(name, _)| name == field.name()) {
+                Some((_, values)) => Arc::new(Float64Array::from(values.clone())),
+                None => Arc::clone(&batch[field.name().as_str()]),
+            }
+        };
+        Ok(RecordBatch::try_new(Arc::clone(schema), schema.fields().iter().map(column).collect())?)
+    }
+
+    /// The index of each row's id, and how many are unknown.
+    fn indices(&self, batch: &RecordBatch, name: &str, known: &Vocabulary, role: &str) -> Result<(Vec<u32>, usize)> {
+        let ids = Ids::of(&batch[name], name)?;
+        let found = known.look_up(&ids, name)?;
+        let unknown = found.iter().filter(|index| index.is_none()).count();
+        if unknown > 0 && self.unknown == Unknown::Error {
+            let row = found.iter().position(Option::is_none).unwrap_or_default();
+            invalid!(
+                "column {name:?}: the model knows no {role} {} ({unknown} of {} rows here name an unknown one); \
+                 train on a log that has them, or set score.unknown = \"average\"",
+                ids.display(row),
+                found.len()
+            );
+        }
+        let average = known.len() as u32;
+        Ok((found.into_iter().map(|index| index.unwrap_or(average)).collect(), unknown))
+    }
+}
+
+fn roles(columns: &Columns) -> Result<(&str, &str)> {
+    match (&columns.user, &columns.item) {
+        (Some(user), Some(item)) => Ok((user, item)),
+        (None, _) => invalid!("columns.user is missing: name the column that holds the user"),
+        (_, None) => invalid!("columns.item is missing: name the column that holds the item"),
+    }
+}
+
+/// The schema of `input` with the columns that scoring adds or replaces.
+///
+/// # Errors
+/// Where the user or item has no column, or is itself to be replaced.
+pub(super) fn output_schema(input: &SchemaRef, columns: &Columns, imputes: bool) -> Result<SchemaRef> {
+    let mut added = vec!["propensity", "prediction"];
+    added.extend(imputes.then_some("imputed_error"));
+    let (user, item) = roles(columns)?;
+    for (role, name) in [("user", user), ("item", item)] {
+        if input.field_with_name(name).is_err() {
+            let known: Vec<_> = input.fields().iter().map(|field| field.name().as_str()).collect();
+            invalid!("columns.{role} = {name:?} is no column of the scored files{}", suggestion(name, known));
+        }
+        if added.contains(&name) {
+            invalid!("columns.{role} = {name:?} is the name of a column that scoring writes; rename it");
+        }
+    }
+    let mut fields: Vec<Arc<Field>> = input.fields().iter().cloned().collect();
+    for name in added {
+        let field = Arc::new(Field::new(name, DataType::Float64, false));
+        match fields.iter_mut().find(|known| known.name() == name) {
+            Some(known) => *known = field,
+            None => fields.push(field),
+        }
+    }
+    Ok(Arc::new(Schema::new_with_metadata(fields, input.metadata().clone())))
+}
+
+fn probabilities(model: &MatrixFactorization, rows: &[Row], device: Device) -> Vec<f64> {
+    logits(model, rows, device).into_iter().map(|logit| 1.0 / (1.0 + (-f64::from(logit)).exp())).collect()
+}
+
+/// `model` with one more user and one more item, each the mean of all others.
+fn with_average(model: &MatrixFactorization) -> MatrixFactorization {
+    let longer = |(embedding, bias): &(Tensor, Tensor)| {
+        let mean = |tensor: &Tensor| tensor.mean_dim(0, true, Kind::Float);
+        (Tensor::cat(&[embedding, &mean(embedding)], 0), Tensor::cat(&[bias, &mean(bias)], 0))
+    };
+    let [user, item] = tch::no_grad(|| model.parts().map(|part| longer(&part)));
+    MatrixFactorization::from_parts((&user.0, &user.1), (&item.0, &item.1))
+}
