@@ -256,7 +256,7 @@ fn a_sort_larger_than_the_memory_limit_spills() {
     let query =
         "SELECT count(*) FROM (SELECT value, sha256(value::VARCHAR) AS h FROM range(1000000) ORDER BY h LIMIT 900000)";
     let sort = "SELECT value, md5(value::VARCHAR) AS h FROM range(2000000) ORDER BY h";
-    let limited = ["--memory-limit", "60MB", "--threads", "2", "-c", sort, "--output", "sorted.parquet"];
+    let limited = ["--memory-limit", "60MB", "--threads", "1", "-c", sort, "--output", "sorted.parquet"];
     stdout(here.path(), &limited);
     assert_eq!(csv(here.path(), "SELECT count(*) FROM 'sorted.parquet'"), "2000000\n");
     let (error, _) = failure(here.path(), &["--memory-limit", "1MB", "-c", query]);

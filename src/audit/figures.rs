@@ -56,6 +56,9 @@ pub(super) fn number(row: &Row, column: &str) -> Option<f64> {
 /// Aligned columns under their names, each line indented. Columns without a value are left out, and so are those of
 /// `hidden`; a single row is turned on its side, a line a column.
 pub(super) fn table(columns: &[String], rows: &[Row], hidden: &[&str]) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
     let has_value = |column: &&str| rows.iter().any(|row| !row[*column].is_null());
     let shown = columns.iter().map(String::as_str).filter(|column| !hidden.contains(column));
     let shown: Vec<&str> = shown.filter(has_value).collect();
