@@ -201,14 +201,19 @@ pub async fn table_files(state: &SessionState, location: &str) -> Result<Vec<Tab
     let first = first_file(state, &table).await?;
     let (_, suffix, _) = extensions(first.location.filename().unwrap_or_default());
     let store = state.runtime_env().object_store(&table)?;
-    let mut files: Vec<ObjectMeta> =
-        table.list_all_files(state, store.as_ref(), suffix).await?.try_filter(|file| ready(is_data(file))).try_collect().await?;
+    let mut files: Vec<ObjectMeta> = table
+        .list_all_files(state, store.as_ref(), suffix)
+        .await?
+        .try_filter(|file| ready(is_data(file)))
+        .try_collect()
+        .await?;
     files.sort_by(|a, b| a.location.cmp(&b.location));
     let file = |file: &ObjectMeta| {
         let mut url = table.get_url().clone();
         url.set_path(&file.location.as_ref().replace('%', "%25"));
         let below: Vec<&str> = table.strip_prefix(&file.location).into_iter().flatten().collect();
-        let name = if below.is_empty() { file.location.filename().unwrap_or_default().to_owned() } else { below.join("/") };
+        let name =
+            if below.is_empty() { file.location.filename().unwrap_or_default().to_owned() } else { below.join("/") };
         TableFile { url, stem: name[..name.len() - suffix.len()].to_owned() }
     };
     Ok(files.iter().map(file).collect())

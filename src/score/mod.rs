@@ -98,12 +98,7 @@ async fn plan(context: &JobContext, spec: &ScoreSpec) -> Result<Plan> {
     Ok(Plan { files, output, model })
 }
 
-async fn score_files(
-    context: &JobContext,
-    plan: &Plan,
-    scorer: &Arc<Scorer>,
-    outputs: &mut Outputs,
-) -> Result<Counts> {
+async fn score_files(context: &JobContext, plan: &Plan, scorer: &Arc<Scorer>, outputs: &mut Outputs) -> Result<Counts> {
     let threads = context.session.state().config().target_partitions();
     let scored = stream::iter(plan.files.clone()).map(|(file, to)| {
         let (context, scorer) = (context.clone(), Arc::clone(scorer));
@@ -162,6 +157,3 @@ async fn write(
     writer.close().await?;
     Ok(counts)
 }
-
-#[cfg(test)]
-mod tests;

@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod audit;
 mod end_to_end;
 mod s3_server;
+mod score;
+mod simulate;
+mod sql;
 mod support;

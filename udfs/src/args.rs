@@ -151,7 +151,7 @@ impl Spec {
         let rows = || treated.iter().copied().zip(propensity.iter().copied());
         let fine = |o: f64, p: f64| {
             let by_zero = ((o == 1.0) & (p == 0.0)) | (self.phi & (o == 0.0) & (p == 1.0));
-            (p >= 0.0) & (p <= 1.0) & !by_zero
+            (0.0..=1.0).contains(&p) & !by_zero
         };
         if rows().fold(true, |ok, (o, p)| ok & fine(o, p)) {
             return Ok(());

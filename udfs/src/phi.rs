@@ -122,11 +122,15 @@ impl<'a> Phi<'a> {
                 }
             }
             Phi::Columns(columns) => {
-                for (k, column) in columns.iter().enumerate() {
-                    let values = column.values();
-                    let pieces = out.chunks_exact_mut(stride).zip(weights).enumerate();
-                    for (i, (piece, &weight)) in pieces {
-                        piece[lead + k] = weight * values[row(i)];
+                // Four columns at a time: few streams to read, and whole stretches to write.
+                for (at, columns) in columns.chunks(4).enumerate() {
+                    let lead = lead + 4 * at;
+                    let columns: Vec<&[f64]> = columns.iter().map(|column| &column.values()[..]).collect();
+                    for (i, (piece, &weight)) in out.chunks_exact_mut(stride).zip(weights).enumerate() {
+                        let row = row(i);
+                        for (x, column) in piece[lead..].iter_mut().zip(&columns) {
+                            *x = weight * column[row];
+                        }
                     }
                 }
             }

@@ -9,14 +9,12 @@ use datafusion::logical_expr::{Documentation, Signature};
 use crate::sql::session;
 
 fn functions() -> Vec<(String, Documentation, Signature)> {
-    let aggregates = all_aggregates().into_iter().map(|f| {
-        let documentation = f.documentation().expect(f.name()).clone();
-        (f.name().to_string(), documentation, f.signature().clone())
-    });
-    let scalars = all_scalars().into_iter().map(|f| {
-        let documentation = f.documentation().expect(f.name()).clone();
-        (f.name().to_string(), documentation, f.signature().clone())
-    });
+    let describe = |name: &str, documentation: Option<&Documentation>, signature: &Signature| {
+        let documentation = documentation.unwrap_or_else(|| panic!("{name} has no documentation"));
+        (name.to_string(), documentation.clone(), signature.clone())
+    };
+    let aggregates = all_aggregates().into_iter().map(|f| describe(f.name(), f.documentation(), f.signature()));
+    let scalars = all_scalars().into_iter().map(|f| describe(f.name(), f.documentation(), f.signature()));
     aggregates.chain(scalars).collect()
 }
 
