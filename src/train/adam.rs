@@ -62,8 +62,8 @@ impl Adam {
 
 #[cfg(test)]
 mod tests {
-    use tch::nn::{self, OptimizerConfig};
     use tch::Kind;
+    use tch::nn::{self, OptimizerConfig};
 
     use super::*;
 

@@ -319,7 +319,9 @@ fn deserialize(bytes: &[u8], device: Device) -> Result<Models> {
         Ok::<_, Error>(Tensor::f_from_data_size(view.data(), &size, Kind::Float)?.to_device(device))
     };
     let model = |name: &str| {
-        let part = |side: &str| Ok::<_, Error>((tensor(format!("{name}.{side}_embedding"))?, tensor(format!("{name}.{side}_bias"))?));
+        let part = |side: &str| {
+            Ok::<_, Error>((tensor(format!("{name}.{side}_embedding"))?, tensor(format!("{name}.{side}_bias"))?))
+        };
         let (user, item) = (part("user")?, part("item")?);
         Ok::<_, Error>(MatrixFactorization::from_parts((&user.0, &user.1), (&item.0, &item.1)))
     };

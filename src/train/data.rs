@@ -344,7 +344,11 @@ pub async fn read(set: &DataSet, users: &Vocabulary, items: &Vocabulary) -> Resu
         }
     }
     if !rows.iter().any(|row| row.treated) {
-        let why = if unknown > 0 { format!(": {unknown} rows have a user or item unknown in training") } else { String::new() };
+        let why = if unknown > 0 {
+            format!(": {unknown} rows have a user or item unknown in training")
+        } else {
+            String::new()
+        };
         invalid!("{} gives no treated row to evaluate{why}", set.key);
     }
     Ok(Evaluation { rows, unknown, fingerprint: hasher.finish() })
