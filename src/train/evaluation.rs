@@ -7,7 +7,7 @@ use super::loss::{balance_weight, clipped, weighted_phi};
 use super::model::{MatrixFactorization, Scores};
 use super::sampler::{Batch, Row, Sampler};
 use crate::error::Result;
-use crate::job::{LossSpec, Metric, Phi};
+use crate::job::{LossSpec, Metric};
 
 /// Embedding values gathered at a time.
 const GATHERED: i64 = 1 << 24;
@@ -118,7 +118,7 @@ pub fn logits(model: &MatrixFactorization, rows: &[Row], device: Device) -> Vec<
     tch::no_grad(|| {
         for (rows, scores) in rows.chunks(chunk).zip(scores.chunks_mut(chunk)) {
             let batch = Batch::of_rows(rows, model.users(), device);
-            let logit = Scores::of(&model.rows(&batch), &batch).logit;
+            let logit = Scores::of(model.rows(&batch), batch.layout).logit;
             logit.to_device(Device::Cpu).copy_data(scores, rows.len());
         }
     });
@@ -181,23 +181,14 @@ pub fn population_bmse(
     let (mut sum, mut pairs): (Option<Tensor>, usize) = (None, 0);
     for batch in sampler.population() {
         let batch = batch?;
-        let scores = Scores::of(&propensity.rows(&batch), &batch);
+        let scores = Scores::of(propensity.rows(&batch), batch.layout);
         let weight = balance_weight(&batch.treated, &clipped(&scores.probability(), spec.propensity_clip));
-        let predicted = || Scores::of(&prediction.rows(&batch), &batch).probability();
-        let part = weighted_phi(spec.phi, batch.layout, &weight, &scores, predicted).to_kind(Kind::Double);
+        let predicted = || Scores::of(prediction.rows(&batch), batch.layout).probability();
+        let part = weighted_phi(spec.phi, batch.layout, &weight, &scores.rows, predicted).to_kind(Kind::Double);
         sum = Some(sum.map_or_else(|| part.shallow_clone(), |sum| sum + &part));
         pairs += batch.pairs();
     }
     Ok(sum.map(|sum| super::loss::bmse(&sum, pairs).double_value(&[])))
-}
-
-/// The length of φ where embeddings have length `dim`.
-pub fn phi_length(phi: Phi, dim: usize) -> usize {
-    match phi {
-        Phi::One | Phi::Prediction => 1,
-        Phi::Product => dim,
-        Phi::Concatenation => 2 * dim,
-    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use tch::{Kind, Reduction, Tensor};
 
-use super::model::Scores;
+use super::model::{Rows, Scores};
 use super::sampler::{Batch, Layout};
 use crate::job::{ImputedError, LossSpec, Method, Phi, PointLoss};
 
@@ -20,7 +20,7 @@ pub struct Outputs {
     pub imputation: Option<Scores>,
 }
 
-/// The terms of a loss before they are weighted, each a scalar.
+/// The terms of a loss before they are weighted, each a scalar; those that the loss does not have are absent.
 #[derive(Debug)]
 pub struct Terms {
     /// L_p.
@@ -29,8 +29,8 @@ pub struct Terms {
     pub estimator: Tensor,
     /// BMSE.
     pub balance: Tensor,
-    /// The click-and-convert loss.
-    pub ctcvr: Tensor,
+    /// The click-and-convert loss, where its weight is not 0.
+    pub ctcvr: Option<Tensor>,
     /// L_e, of `dr-v2` only.
     pub imputation: Option<Tensor>,
 }
@@ -87,15 +87,15 @@ pub fn balance_weight(treated: &Tensor, propensity: &Tensor) -> Tensor {
 
 /// Σ w·φ over the pairs of a batch, `[dim φ]`, without φ of any pair of a block being made.
 ///
-/// `propensity` holds the embeddings of the propensity model, `prediction` is r̂.
+/// `embeddings` are the propensity model's, `prediction` is r̂.
 pub fn weighted_phi(
     phi: Phi,
     layout: Layout,
     weight: &Tensor,
-    propensity: &Scores,
+    embeddings: &Rows,
     prediction: impl FnOnce() -> Tensor,
 ) -> Tensor {
-    let (user, item) = (&propensity.user, &propensity.item);
+    let (user, item) = (&embeddings.user, &embeddings.item);
     let over_rows = |values: Tensor| values.sum_dim_intlist(0, false, None::<Kind>);
     match (phi, layout) {
         (Phi::One, _) => weight.sum(None::<Kind>).view(1),
@@ -137,39 +137,49 @@ pub fn terms(spec: &LossSpec, outputs: &Outputs, batch: &Batch) -> Terms {
         _ => (ips(treated, &error, &inverse_only), None),
     };
     let weight = balance_weight(treated, &divisor);
-    let sum = weighted_phi(spec.phi, batch.layout, &weight, &outputs.propensity, || prediction.shallow_clone());
+    let sum = weighted_phi(spec.phi, batch.layout, &weight, &outputs.propensity.rows, || prediction.shallow_clone());
     Terms {
         propensity: point_loss(spec.propensity_loss, &outputs.propensity.logit, treated).mean(None::<Kind>),
         estimator,
         balance: bmse(&sum, batch.pairs()),
-        ctcvr: ctcvr(treated, outcome, &propensity, &prediction),
+        ctcvr: (spec.ctcvr_weight > 0.0).then(|| ctcvr(treated, outcome, &propensity, &prediction)),
         imputation,
     }
 }
 
 impl Terms {
-    /// Names of the terms, in the order of [`Terms::values`].
-    pub const NAMES: [&str; 5] = ["propensity", "estimator", "balance", "ctcvr", "imputation"];
+    /// Each term with its name and its weight.
+    fn weighted(&self, spec: &LossSpec) -> impl Iterator<Item = (&'static str, f64, &Tensor)> {
+        [
+            ("propensity", spec.propensity_weight, Some(&self.propensity)),
+            ("estimator", spec.estimator_weight, Some(&self.estimator)),
+            ("balance", spec.balance_weight, Some(&self.balance)),
+            ("ctcvr", spec.ctcvr_weight, self.ctcvr.as_ref()),
+            ("imputation", spec.imputation_weight, self.imputation.as_ref()),
+        ]
+        .into_iter()
+        .filter_map(|(name, weight, term)| Some((name, weight, term?)))
+    }
 
     /// The loss: L_p + α·CTCVR + β·IPS + γ·BMSE, or L_p + α·CTCVR + β·DR + L_e + γ·BMSE, each with its weight.
     ///
     /// With α = 0 and the other weights but γ at 1 these are the losses as printed, and λ = γ.
     pub fn total(&self, spec: &LossSpec) -> Tensor {
-        let weighted = [
-            (spec.propensity_weight, Some(&self.propensity)),
-            (spec.estimator_weight, Some(&self.estimator)),
-            (spec.balance_weight, Some(&self.balance)),
-            (spec.ctcvr_weight, Some(&self.ctcvr)),
-            (spec.imputation_weight, self.imputation.as_ref()),
-        ];
-        let terms = weighted.into_iter().filter_map(|(weight, term)| Some(term? * weight));
+        let terms = self.weighted(spec).map(|(_, weight, term)| term * weight);
         terms.reduce(|sum, term| sum + term).expect("at least one term")
     }
 
-    /// The terms and at last the total, for a record: detached, on their device.
-    pub fn values(&self, total: &Tensor) -> Tensor {
-        let terms = [&self.propensity, &self.estimator, &self.balance, &self.ctcvr];
-        let terms = terms.into_iter().chain(&self.imputation).chain([total]);
-        Tensor::stack(&terms.map(Tensor::detach).collect::<Vec<_>>(), 0)
+    /// The names of the terms, and `total`.
+    pub fn names(&self, spec: &LossSpec) -> Vec<&'static str> {
+        self.weighted(spec).map(|(name, _, _)| name).chain(["total"]).collect()
+    }
+
+    /// The terms and `total`, for a record: unweighted, detached, on their device.
+    pub fn values(&self, spec: &LossSpec, total: &Tensor) -> Tensor {
+        let terms = self.weighted(spec).map(|(_, _, term)| term.detach());
+        Tensor::stack(&terms.chain([total.detach()]).collect::<Vec<_>>(), 0)
     }
 }
+
+#[cfg(test)]
+mod tests;

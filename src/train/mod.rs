@@ -13,10 +13,11 @@ pub mod model;
 mod operator;
 mod progress;
 pub mod sampler;
+mod threads;
 pub mod trainer;
 pub mod vocabulary;
 
-//#[cfg(test)]
-//mod fixtures;
+#[cfg(test)]
+mod tests;
 
 pub use operator::TrainOperator;

@@ -16,13 +16,26 @@ pub struct MatrixFactorization {
     users: i64,
 }
 
+/// The weights that a batch's scores depend on.
+///
+/// They are tensors of their own, so that a backward pass stops at the batch and never makes a gradient of the table.
+#[derive(Debug)]
+pub struct Rows {
+    /// u of every user of the batch, `[users, K]`.
+    pub user: Tensor,
+    /// b_u, `[users, 1]`.
+    pub user_bias: Tensor,
+    /// v of every item of the batch, `[items, K]`.
+    pub item: Tensor,
+    /// b_i, `[items, 1]`.
+    pub item_bias: Tensor,
+}
+
 /// What a model says of a batch.
 #[derive(Debug)]
 pub struct Scores {
-    /// u of every user of the batch, `[users, K]`.
-    pub user: Tensor,
-    /// v of every item of the batch, `[items, K]`.
-    pub item: Tensor,
+    /// The weights behind it.
+    pub rows: Rows,
     /// The score of every pair; its sigmoid is a probability.
     pub logit: Tensor,
 }
@@ -88,30 +101,52 @@ impl MatrixFactorization {
         Self { table: tch::no_grad(|| self.table.copy()), users: self.users }
     }
 
-    /// The table's rows of a batch: all that its scores depend on.
-    pub fn rows(&self, batch: &Batch) -> Tensor {
-        self.table.index_select(0, &batch.rows)
+    /// The weights of a batch's users and items, as constants.
+    pub fn rows(&self, batch: &Batch) -> Rows {
+        let dim = self.dim();
+        let rows = tch::no_grad(|| self.table.index_select(0, &batch.rows));
+        let items = rows.size()[0] - batch.users;
+        let part = |start, count| {
+            let rows = rows.narrow(0, start, count);
+            (rows.narrow(1, 0, dim), rows.narrow(1, dim, 1))
+        };
+        let ((user, user_bias), (item, item_bias)) = (part(0, batch.users), part(batch.users, items));
+        Rows { user, user_bias, item, item_bias }
+    }
+}
+
+impl Rows {
+    /// The same weights, which a backward pass may ask for gradients of.
+    pub fn tracked(self) -> Self {
+        let Self { user, user_bias, item, item_bias } = self;
+        let [user, user_bias, item, item_bias] =
+            [user, user_bias, item, item_bias].map(|tensor| tensor.set_requires_grad(true));
+        Self { user, user_bias, item, item_bias }
+    }
+
+    /// All of them.
+    pub fn tensors(&self) -> [&Tensor; 4] {
+        [&self.user, &self.user_bias, &self.item, &self.item_bias]
+    }
+
+    /// Tensors in the order of [`Rows::tensors`] as rows of the table: `[users + items, K + 1]`.
+    pub fn join(parts: &[Tensor]) -> Tensor {
+        let rows: Vec<Tensor> = parts.chunks(2).map(|part| Tensor::cat(part, 1)).collect();
+        Tensor::cat(&rows, 0)
     }
 }
 
 impl Scores {
-    /// The scores of a batch, from its [`MatrixFactorization::rows`].
-    ///
-    /// Those of a block are one matrix product.
-    pub fn of(rows: &Tensor, batch: &Batch) -> Self {
-        let dim = rows.size()[1] - 1;
-        let items = rows.size()[0] - batch.users;
-        let embedding = rows.narrow(1, 0, dim);
-        let bias = rows.narrow(1, dim, 1);
-        let (user, item) = (embedding.narrow(0, 0, batch.users), embedding.narrow(0, batch.users, items));
-        let (user_bias, item_bias) = (bias.narrow(0, 0, batch.users), bias.narrow(0, batch.users, items));
-        let logit = match batch.layout {
-            Layout::Block => (user_bias + item_bias.transpose(0, 1)).addmm(&user, &item.transpose(0, 1)),
+    /// The scores of a batch's pairs. Those of a block are one matrix product.
+    pub fn of(rows: Rows, layout: Layout) -> Self {
+        let Rows { user, user_bias, item, item_bias } = &rows;
+        let logit = match layout {
+            Layout::Block => (user_bias + item_bias.transpose(0, 1)).addmm(user, &item.transpose(0, 1)),
             Layout::Pairs => {
-                (&user * &item).sum_dim_intlist(1, false, None::<Kind>) + (user_bias + item_bias).squeeze_dim(1)
+                (user * item).sum_dim_intlist(1, false, None::<Kind>) + (user_bias + item_bias).squeeze_dim(1)
             }
         };
-        Self { user, item, logit }
+        Self { rows, logit }
     }
 
     /// The probability of every pair.
@@ -144,8 +179,8 @@ mod tests {
                 .map(|(user, item)| Row { user, item, treated: false, outcome: 0.0 })
                 .collect();
             let pairs = Batch::of_rows(&pairs, 9, Device::Cpu);
-            let by_block = Scores::of(&model.rows(&block), &block).logit.flatten(0, -1);
-            let by_pair = Scores::of(&model.rows(&pairs), &pairs).logit;
+            let by_block = Scores::of(model.rows(&block), Layout::Block).logit.flatten(0, -1);
+            let by_pair = Scores::of(model.rows(&pairs), Layout::Pairs).logit;
             assert!((by_block - by_pair).abs().max().double_value(&[]) < 1e-6);
         }
     }

@@ -17,6 +17,7 @@ use super::device::{device, device_name};
 use super::evaluation::{EvaluationSet, Metrics};
 use super::progress::Progress;
 use super::sampler::{BlockSampler, RowSampler, RowSource, Sampler};
+use super::threads::Threads;
 use super::trainer::{Fitted, Models, Stop, diverged, fit};
 use super::vocabulary::Vocabulary;
 use crate::error::{Context, Error, Result, invalid};
@@ -64,9 +65,6 @@ impl Operator for TrainOperator {
         let start = Instant::now();
         let spec = section(context)?;
         let device = device(context.job.device)?;
-        if let Some(threads) = context.job.session.threads {
-            tch::set_num_threads(threads as i32);
-        }
         let output = output(context, spec)?;
         let (train, data) = load(context, spec).await?;
         let Training { users, items, .. } = &data.training;
@@ -195,6 +193,7 @@ fn learn(
     let models = Models::new(spec, training.users.len(), training.items.len(), job.seed, device);
     let sampler = sampler(job, spec, set, training, device, runtime)?;
 
+    let _threads = Threads::for_step(step_values(job, spec, &models), job.session.threads);
     let progress = Progress::new(spec.optimizer.epochs);
     let report = |record: &_| progress.report(record);
     let fitted = fit(spec, models, &*sampler, &validation, interrupt, report)?;
@@ -205,6 +204,17 @@ fn learn(
     let Fitted { models, best_epoch, history, stop } = fitted;
     let training = TrainingRecord { device: device_name(device), best_epoch, stop, history, validation: best, test };
     Ok(Learned { models, data: record, training, unknown })
+}
+
+/// About how many numbers a step reads or writes: the products of its pairs' embeddings, and the tables and moments that
+/// Adam moves.
+fn step_values(job: &Job, spec: &TrainSpec, models: &Models) -> usize {
+    let rates = &spec.optimizer;
+    let pairs = match job.population.shape {
+        Shape::Matrix => rates.block_users * rates.block_items,
+        Shape::Log => rates.batch_size,
+    };
+    models.named().map(|(_, model)| pairs * spec.model.dim + 4 * model.table().numel()).sum()
 }
 
 fn sampler(

@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::adam::Adam;
 use super::evaluation::{EvaluationSet, Metrics, is_better, population_bmse};
-use super::loss::{Outputs, Terms, terms};
-use super::model::{MatrixFactorization, Scores};
+use super::loss::{Outputs, terms};
+use super::model::{MatrixFactorization, Rows, Scores};
 use super::sampler::{Batch, Sampler};
 use crate::error::{Error, Result, invalid};
 use crate::job::{Method, TrainSpec};
@@ -145,21 +145,21 @@ pub fn fit(
     let mut stop = Stop::Epochs;
     for epoch in 1..=spec.optimizer.epochs {
         let start = Instant::now();
-        let mut values = Vec::new();
+        let mut steps = Vec::new();
         for batch in sampler.epoch(epoch) {
             if interrupt.is_cancelled() {
                 break;
             }
-            values.push(step(spec, &mut models, &mut optimizers, &batch?));
+            steps.push(step(spec, &mut models, &mut optimizers, &batch?));
         }
         if interrupt.is_cancelled() {
             stop = Stop::Interrupted { epoch };
             break;
         }
-        if values.is_empty() {
+        if steps.is_empty() {
             invalid!("the training set gives no batch");
         }
-        let losses = match losses(&values) {
+        let losses = match losses(&steps) {
             Ok(losses) => losses,
             Err((step, term)) => {
                 stop = Stop::Diverged { epoch, step, term: term.to_owned() };
@@ -197,41 +197,45 @@ pub fn diverged(epoch: usize, step: usize, term: &str) -> Error {
     ))
 }
 
-/// One step; gives [`Terms::values`] as they were before it.
-fn step(spec: &TrainSpec, models: &mut Models, optimizers: &mut Optimizers, batch: &Batch) -> Tensor {
-    let leaf = |model: &MatrixFactorization| model.rows(batch).set_requires_grad(true);
-    let (propensity, prediction) = (leaf(&models.propensity), leaf(&models.prediction));
-    let imputation = models.imputation.as_ref().map(leaf);
+/// The terms of one step as they were before it, on the device that trains.
+struct StepRecord {
+    names: Vec<&'static str>,
+    values: Tensor,
+}
+
+fn step(spec: &TrainSpec, models: &mut Models, optimizers: &mut Optimizers, batch: &Batch) -> StepRecord {
+    let scores = |model: &MatrixFactorization| Scores::of(model.rows(batch).tracked(), batch.layout);
     let outputs = Outputs {
-        propensity: Scores::of(&propensity, batch),
-        prediction: Scores::of(&prediction, batch),
-        imputation: imputation.as_ref().map(|rows| Scores::of(rows, batch)),
+        propensity: scores(&models.propensity),
+        prediction: scores(&models.prediction),
+        imputation: models.imputation.as_ref().map(scores),
     };
     let terms = terms(&spec.loss, &outputs, batch);
     let total = terms.total(&spec.loss);
-    let values = terms.values(&total);
+    let record = StepRecord { names: terms.names(&spec.loss), values: terms.values(&spec.loss, &total) };
 
-    let leaves: Vec<&Tensor> = [&propensity, &prediction].into_iter().chain(&imputation).collect();
+    let tracked = [Some(&outputs.propensity), Some(&outputs.prediction), outputs.imputation.as_ref()];
+    let leaves: Vec<&Tensor> = tracked.into_iter().flatten().flat_map(|scores| scores.rows.tensors()).collect();
     let gradients = Tensor::run_backward(&[total], &leaves, false, false);
+    let gradients: Vec<Tensor> = gradients.chunks(4).map(Rows::join).collect();
     optimizers.propensity.step(models.propensity.table_mut(), &batch.rows, &gradients[0]);
     optimizers.prediction.step(models.prediction.table_mut(), &batch.rows, &gradients[1]);
     if let (Some(adam), Some(model)) = (&mut optimizers.imputation, &mut models.imputation) {
         adam.step(model.table_mut(), &batch.rows, &gradients[2]);
     }
-    values
+    record
 }
 
-/// The mean of each term over the steps, or the first step and term that is not finite.
-fn losses(steps: &[Tensor]) -> Result<BTreeMap<String, f64>, (usize, &'static str)> {
-    let values = Tensor::stack(steps, 0).to_device(Device::Cpu).to_kind(Kind::Double);
-    let columns = values.size()[1] as usize;
-    let mut names = Terms::NAMES[..columns - 1].to_vec();
-    names.push("total");
-    let mut table = vec![0.0_f64; steps.len() * columns];
-    values.contiguous().copy_data(&mut table, steps.len() * columns);
+/// The mean of each term over the steps, or the first step, from 1, and term that is not finite.
+fn losses(steps: &[StepRecord]) -> Result<BTreeMap<String, f64>, (usize, &'static str)> {
+    let names = &steps[0].names;
+    let values: Vec<&Tensor> = steps.iter().map(|step| &step.values).collect();
+    let values = Tensor::stack(&values, 0).to_device(Device::Cpu).to_kind(Kind::Double);
+    let mut table = vec![0.0_f64; steps.len() * names.len()];
+    values.copy_data(&mut table, steps.len() * names.len());
     if let Some(at) = table.iter().position(|value| !value.is_finite()) {
-        return Err((at / columns + 1, names[at % columns]));
+        return Err((at / names.len() + 1, names[at % names.len()]));
     }
-    let mean = |column| table.iter().skip(column).step_by(columns).sum::<f64>() / steps.len() as f64;
+    let mean = |column| table.iter().skip(column).step_by(names.len()).sum::<f64>() / steps.len() as f64;
     Ok(names.iter().enumerate().map(|(column, name)| ((*name).to_owned(), mean(column))).collect())
 }

@@ -1,0 +1,267 @@
+//! Every value against loops over pairs in plain Rust, and every gradient against differences of those.
+
+use std::collections::BTreeMap;
+
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+use tch::Device;
+
+use super::*;
+use crate::train::model::MatrixFactorization;
+
+const USERS: usize = 3;
+const ITEMS: usize = 4;
+const DIM: usize = 2;
+const WIDTH: usize = DIM + 1;
+
+/// The tables of the propensity, the prediction and the imputation model.
+type Tables = [Vec<f64>; 3];
+
+/// Pairs of (user, item, o, r).
+struct Case {
+    layout: Layout,
+    pairs: Vec<(usize, usize, f64, f64)>,
+    tables: Tables,
+}
+
+#[derive(Clone, Copy)]
+enum Treated {
+    Some,
+    All,
+    None,
+}
+
+impl Case {
+    /// Random pairs; `bias` is added to the propensity model's user biases.
+    fn new(seed: u64, layout: Layout, treated: Treated, bias: f64) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let size = (USERS + ITEMS) * WIDTH;
+        let mut tables = [(); 3].map(|()| (0..size).map(|_| rng.random_range(-1.0..1.0)).collect::<Vec<f64>>());
+        for user in 0..USERS {
+            tables[0][user * WIDTH + DIM] += bias;
+        }
+        let places: Vec<(usize, usize)> = match layout {
+            Layout::Block => (0..USERS).flat_map(|user| (0..ITEMS).map(move |item| (user, item))).collect(),
+            Layout::Pairs => (0..7).map(|_| (rng.random_range(0..USERS), rng.random_range(0..ITEMS))).collect(),
+        };
+        let mut pair = |(user, item)| {
+            let o = match treated {
+                Treated::Some => f64::from(u8::from(rng.random_bool(0.5))),
+                Treated::All => 1.0,
+                Treated::None => 0.0,
+            };
+            let r: f64 = rng.random_range(0.0..1.0);
+            (user, item, o, o * r)
+        };
+        let pairs = places.into_iter().map(&mut pair).collect();
+        Self { layout, pairs, tables }
+    }
+
+    fn batch(&self) -> Batch {
+        let (users, items): (Vec<i64>, Vec<i64>) = match self.layout {
+            Layout::Block => ((0..USERS as i64).collect(), (0..ITEMS as i64).collect()),
+            Layout::Pairs => self.pairs.iter().map(|pair| (pair.0 as i64, pair.1 as i64)).unzip(),
+        };
+        let shape = match self.layout {
+            Layout::Block => vec![USERS as i64, ITEMS as i64],
+            Layout::Pairs => vec![self.pairs.len() as i64],
+        };
+        let items: Vec<i64> = items.into_iter().map(|item| item + USERS as i64).collect();
+        let tensor = |value: fn(&(usize, usize, f64, f64)) -> f64| {
+            Tensor::from_slice(&self.pairs.iter().map(value).collect::<Vec<f64>>()).view(&shape[..])
+        };
+        Batch {
+            layout: self.layout,
+            rows: Tensor::from_slice(&[users.clone(), items].concat()),
+            users: users.len() as i64,
+            treated: tensor(|pair| pair.2),
+            outcome: tensor(|pair| pair.3),
+        }
+    }
+
+    fn models(&self) -> [MatrixFactorization; 3] {
+        self.tables.each_ref().map(|table| {
+            let table = Tensor::from_slice(table).view([(USERS + ITEMS) as i64, WIDTH as i64]);
+            MatrixFactorization::from_table(table.to_device(Device::Cpu), USERS)
+        })
+    }
+
+    /// Terms and total from tensors, and the total's gradients as tables.
+    fn by_tensors(&self, spec: &LossSpec) -> (BTreeMap<&'static str, f64>, Vec<Vec<f64>>) {
+        let (batch, models) = (self.batch(), self.models());
+        let dr = spec.method == Method::DrV2;
+        let scores = |model: &MatrixFactorization| Scores::of(model.rows(&batch).tracked(), batch.layout);
+        let outputs = Outputs {
+            propensity: scores(&models[0]),
+            prediction: scores(&models[1]),
+            imputation: dr.then(|| scores(&models[2])),
+        };
+        let terms = terms(spec, &outputs, &batch);
+        let total = terms.total(spec);
+        let values = Vec::<f64>::try_from(terms.values(spec, &total)).unwrap();
+        let named = terms.names(spec).into_iter().zip(values).collect();
+
+        let tracked = [Some(&outputs.propensity), Some(&outputs.prediction), outputs.imputation.as_ref()];
+        let leaves: Vec<&Tensor> = tracked.into_iter().flatten().flat_map(|scores| scores.rows.tensors()).collect();
+        let gradients = Tensor::run_backward(&[total], &leaves, false, false);
+        let tables = gradients.chunks(4).map(|parts| {
+            let mut table = Tensor::zeros([(USERS + ITEMS) as i64, WIDTH as i64], (Kind::Double, Device::Cpu));
+            let _ = table.index_add_(0, &batch.rows, &Rows::join(parts));
+            Vec::<f64>::try_from(table.flatten(0, -1)).unwrap()
+        });
+        (named, tables.collect())
+    }
+
+    /// Terms and total by their definitions; 1/p̂ of the estimator and of L_e comes from `divisors`.
+    fn by_loops(&self, spec: &LossSpec, tables: &Tables, divisors: &Tables) -> BTreeMap<&'static str, f64> {
+        let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+        let score = |table: &[f64], user: usize, item: usize| {
+            let (u, v) = (&table[user * WIDTH..][..WIDTH], &table[(USERS + item) * WIDTH..][..WIDTH]);
+            u[DIM] + v[DIM] + (0..DIM).map(|k| u[k] * v[k]).sum::<f64>()
+        };
+        let compare = |kind, p: f64, y: f64| match kind {
+            PointLoss::CrossEntropy => -y * p.ln() - (1.0 - y) * (1.0 - p).ln(),
+            PointLoss::SquaredError => (p - y) * (p - y),
+        };
+        let n = self.pairs.len() as f64;
+        let (mut l_p, mut estimator, mut ctcvr, mut l_e) = (0.0, 0.0, 0.0, 0.0);
+        let mut weighted = vec![0.0; 2 * DIM];
+        for (user, item, o, r) in self.pairs.iter().copied() {
+            let p = sigmoid(score(&tables[0], user, item));
+            let divisor = sigmoid(score(&divisors[0], user, item));
+            let predicted = sigmoid(score(&tables[1], user, item));
+            let imputed_score = score(&tables[2], user, item);
+            let e = compare(spec.prediction_loss, predicted, r);
+            let imputed = match (spec.imputed_error, spec.prediction_loss) {
+                (ImputedError::PseudoLabel, _) => (predicted - sigmoid(imputed_score)).powi(2),
+                (ImputedError::Output, PointLoss::SquaredError) => sigmoid(imputed_score),
+                (ImputedError::Output, PointLoss::CrossEntropy) => imputed_score.exp().ln_1p(),
+            };
+            l_p += compare(spec.propensity_loss, p, o) / n;
+            ctcvr += (p * predicted - o * r).powi(2) / n;
+            l_e += o * (imputed - e).powi(2) / divisor / n;
+            estimator += match spec.method {
+                Method::IpsV2 => o * e / divisor / n,
+                Method::DrV2 => (imputed + o * (e - imputed) / divisor) / n,
+            };
+            let w = o / p - (1.0 - o) / (1.0 - p);
+            let (u, v) = (&tables[0][user * WIDTH..][..DIM], &tables[0][(USERS + item) * WIDTH..][..DIM]);
+            let phi = match spec.phi {
+                Phi::One => vec![1.0],
+                Phi::Product => (0..DIM).map(|k| u[k] * v[k]).collect(),
+                Phi::Concatenation => [u, v].concat(),
+                Phi::Prediction => vec![predicted],
+            };
+            for (sum, value) in weighted.iter_mut().zip(phi) {
+                *sum += w * value / n;
+            }
+        }
+        let balance: f64 = weighted.iter().map(|value| value * value).sum();
+        let mut named = BTreeMap::from([("propensity", l_p), ("estimator", estimator), ("balance", balance)]);
+        let mut total =
+            spec.propensity_weight * l_p + spec.estimator_weight * estimator + spec.balance_weight * balance;
+        if spec.ctcvr_weight > 0.0 {
+            named.insert("ctcvr", ctcvr);
+            total += spec.ctcvr_weight * ctcvr;
+        }
+        if spec.method == Method::DrV2 {
+            named.insert("imputation", l_e);
+            total += spec.imputation_weight * l_e;
+        }
+        named.insert("total", total);
+        named
+    }
+}
+
+/// The printed and the coded form of both methods, with every φ and every point loss.
+fn specs() -> Vec<LossSpec> {
+    let losses = [PointLoss::CrossEntropy, PointLoss::SquaredError];
+    let mut specs = Vec::new();
+    for method in [Method::IpsV2, Method::DrV2] {
+        for phi in [Phi::One, Phi::Product, Phi::Concatenation, Phi::Prediction] {
+            for (propensity_loss, prediction_loss) in losses.into_iter().flat_map(|a| losses.map(|b| (a, b))) {
+                for (imputed_error, ctcvr_weight) in [(ImputedError::Output, 0.0), (ImputedError::PseudoLabel, 0.7)] {
+                    specs.push(LossSpec {
+                        method,
+                        phi,
+                        propensity_loss,
+                        prediction_loss,
+                        imputed_error,
+                        propensity_weight: 1.3,
+                        ctcvr_weight,
+                        estimator_weight: 0.9,
+                        balance_weight: 2.1,
+                        imputation_weight: 0.4,
+                        stop_gradient: false,
+                        propensity_clip: 1e-6,
+                    });
+                }
+            }
+        }
+    }
+    specs
+}
+
+const LAYOUTS: [Layout; 2] = [Layout::Block, Layout::Pairs];
+
+#[test]
+fn every_term_is_what_its_definition_says() {
+    for (seed, spec) in specs().iter().enumerate() {
+        for layout in LAYOUTS {
+            for treated in [Treated::Some, Treated::All, Treated::None] {
+                let case = Case::new(seed as u64, layout, treated, 0.0);
+                let (ours, _) = case.by_tensors(spec);
+                let wanted = case.by_loops(spec, &case.tables, &case.tables);
+                assert_eq!(ours.keys().collect::<Vec<_>>(), wanted.keys().collect::<Vec<_>>());
+                for (name, value) in wanted {
+                    assert!((ours[name] - value).abs() < 1e-10, "{name} of {spec:?}: {} is not {value}", ours[name]);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_gradient_is_the_slope_of_its_loss() {
+    const STEP: f64 = 1e-6;
+    for (seed, spec) in specs().into_iter().enumerate() {
+        for (layout, stop_gradient) in LAYOUTS.into_iter().flat_map(|layout| [(layout, false), (layout, true)]) {
+            let spec = LossSpec { stop_gradient, ..spec.clone() };
+            let case = Case::new(seed as u64, layout, Treated::Some, 0.0);
+            let (_, gradients) = case.by_tensors(&spec);
+            for (model, gradient) in gradients.iter().enumerate() {
+                for (at, slope) in gradient.iter().enumerate() {
+                    let total = |step: f64| {
+                        let mut moved = case.tables.clone();
+                        moved[model][at] += step;
+                        let divisors = if stop_gradient { &case.tables } else { &moved };
+                        case.by_loops(&spec, &moved, divisors)["total"]
+                    };
+                    let wanted = (total(STEP) - total(-STEP)) / (2.0 * STEP);
+                    assert!((slope - wanted).abs() < 1e-6 * (1.0 + wanted.abs()), "{spec:?}: {slope} is not {wanted}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn losses_and_gradients_stay_finite_at_the_ends_of_the_propensity() {
+    for spec in specs() {
+        for bias in [-60.0, 60.0] {
+            for treated in [Treated::Some, Treated::All, Treated::None] {
+                let (values, gradients) = Case::new(1, Layout::Block, treated, bias).by_tensors(&spec);
+                assert!(values.values().chain(gradients.iter().flatten()).all(|value| value.is_finite()), "{values:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_clipped_propensity_divides_by_the_clip() {
+    let treated = Tensor::from_slice(&[1.0, 1.0]);
+    let p = clipped(&Tensor::from_slice(&[0.0, 0.5]), 0.1);
+    let error = Tensor::from_slice(&[1.0, 1.0]);
+    assert!((ips(&treated, &error, &p).double_value(&[]) - (10.0 + 2.0) / 2.0).abs() < 1e-12);
+}

@@ -1,0 +1,433 @@
+//! Training from a job file to a model folder and back, and the trainer's ends.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+use tch::Device;
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+use super::TrainOperator;
+use super::checkpoint::{Checkpoint, DataRecord, Description, Files, Manifest, TrainingRecord};
+use super::data::{DataSet, RowStream, read, scan};
+use super::evaluation::{EvaluationSet, Metrics, logits};
+use super::sampler::{Batch, Batches, Row, RowSampler, RowSource, Sampler};
+use super::trainer::{EpochRecord, Fitted, Models, Stop, fit};
+use super::vocabulary::Vocabulary;
+use crate::error::{Error, Result};
+use crate::job::{Job, Metric, TrainSpec};
+use crate::operator::{JobContext, Operator};
+use crate::storage::{Storage, parse_url};
+
+const USERS: u32 = 40;
+const ITEMS: u32 = 30;
+
+/// Whether `user` likes `item`: each belongs to one of three tastes, and some items please everybody.
+fn likes(user: u32, item: u32) -> bool {
+    user % 3 == item % 3 || item % 7 == 0
+}
+
+fn rows(count: usize, seed: u64) -> Vec<Row> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let row = |_| {
+        let (user, item) = (rng.random_range(0..USERS), rng.random_range(0..ITEMS));
+        // Exposure favours what is liked: the log is biased.
+        let treated = rng.random_bool(if likes(user, item) { 0.6 } else { 0.2 });
+        let liked = likes(user, item) != rng.random_bool(0.05);
+        Row { user, item, treated, outcome: f32::from(u8::from(treated && liked)) }
+    };
+    (0..count).map(row).collect()
+}
+
+/// A folder with a biased log, a uniform sample and the treated pairs of the log, once each.
+fn data(folder: &Path) {
+    let write = |name: &str, rows: &[Row]| {
+        let mut text = "u,i,o,r\n".to_owned();
+        for Row { user, item, treated, outcome } in rows {
+            let outcome = if *treated { outcome.to_string() } else { String::new() };
+            let _ = writeln!(text, "user-{user},{item},{treated},{outcome}");
+        }
+        std::fs::write(folder.join(name), text).unwrap();
+    };
+    let log = rows(6000, 1);
+    write("log.csv", &log);
+    write("uniform.csv", &rows(3000, 2).into_iter().filter(|row| row.treated).collect::<Vec<_>>());
+    let mut pairs: Vec<Row> = log.into_iter().filter(|row| row.treated).collect();
+    pairs.sort_by_key(|row| (row.user, row.item));
+    pairs.dedup_by_key(|row| (row.user, row.item));
+    write("pairs.csv", &pairs);
+}
+
+const LOG: &str = r#"
+name = "planted"
+device = "cpu"
+seed = 4
+[tables]
+log = { url = "${dir}/log.csv" }
+uniform = { url = "${dir}/uniform.csv" }
+pairs = { url = "${dir}/pairs.csv" }
+[columns]
+user = "u"
+item = "i"
+treated = "o"
+outcome = "r"
+[train]
+output = "${dir}/model/"
+data.train = "SELECT * FROM log"
+data.validation = "SELECT * FROM uniform WHERE md5(concat(u, i)) < '8'"
+data.test = "SELECT * FROM uniform WHERE md5(concat(u, i)) >= '8'"
+model.dim = 8
+loss.method = "ips-v2"
+loss.balance_weight = 1.0
+optimizer.epochs = 12
+optimizer.batch_size = 256
+optimizer.block_users = 16
+optimizer.block_items = 16
+optimizer.prediction.lr = 0.02
+optimizer.propensity.lr = 0.02
+"#;
+
+const MATRIX: [&str; 2] = ["population.shape=\"matrix\"", "train.data.train=SELECT * FROM pairs"];
+
+async fn context(folder: &Path, set: &[&str]) -> Result<JobContext> {
+    let mut assignments = vec![format!("vars.dir={}", folder.display())];
+    assignments.extend(set.iter().map(|assignment| (*assignment).to_owned()));
+    JobContext::open(Job::parse(LOG, &assignments)?, Arc::new(Storage::new([]))).await
+}
+
+/// Trains in a new folder.
+async fn train(set: &[&str]) -> (TempDir, Manifest) {
+    let folder = tempfile::tempdir().unwrap();
+    data(folder.path());
+    let context = context(folder.path(), set).await.unwrap();
+    let report = TrainOperator.run(&context).await.unwrap();
+    assert_eq!(report.outputs.len(), 4);
+    let manifest = manifest(&context).await;
+    (folder, manifest)
+}
+
+async fn manifest(context: &JobContext) -> Manifest {
+    let url = parse_url(&context.job.train.as_ref().unwrap().output).unwrap();
+    Manifest::read(&context.storage, &url).await.unwrap()
+}
+
+async fn error(set: &[&str]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    data(folder.path());
+    let context = match context(folder.path(), set).await {
+        Ok(context) => context,
+        Err(error) => return error.to_string(),
+    };
+    let error = TrainOperator.run(&context).await.unwrap_err();
+    assert!(!folder.path().join("model").exists(), "nothing is written: {error}");
+    error.to_string()
+}
+
+#[tokio::test]
+async fn a_log_teaches_its_planted_tastes() {
+    for set in [vec![], vec!["train.loss.method=dr-v2", "train.loss.phi=\"2K\""]] {
+        let (_folder, manifest) = train(&set).await;
+        let test = manifest.training.test.unwrap();
+        assert!(test.auc.unwrap() > 0.85, "{test:?}");
+        assert!(test.bmse.is_none() && manifest.training.validation.bmse.is_some());
+        assert_eq!((manifest.users.count, manifest.items.count), (40, 30));
+        assert_eq!((manifest.users.data_type.as_str(), manifest.items.data_type.as_str()), ("Utf8", "Int64"));
+    }
+}
+
+#[tokio::test]
+async fn a_matrix_teaches_its_planted_tastes() {
+    for phi in ["train.loss.phi=\"K\"", "train.loss.phi=\"R\""] {
+        let (_folder, manifest) = train(&[MATRIX[0], MATRIX[1], phi, "train.optimizer.epochs=40"]).await;
+        let test = manifest.training.test.unwrap();
+        assert!(test.auc.unwrap() > 0.85, "{test:?}");
+        assert!(test.recall.is_some() && test.ndcg.is_some());
+    }
+}
+
+#[tokio::test]
+async fn weighing_balance_lowers_the_imbalance() {
+    for phi in ["1", "K", "2K", "R"] {
+        let phi = format!("train.loss.phi=\"{phi}\"");
+        let mut last = Vec::new();
+        for weight in ["train.loss.balance_weight=0", "train.loss.balance_weight=10"] {
+            let (_folder, manifest) = train(&[&phi, weight, "train.optimizer.epochs=20"]).await;
+            last.push(manifest.training.history.last().unwrap().validation.bmse.unwrap());
+        }
+        assert!(last[1] < last[0], "{phi}: {last:?}");
+    }
+}
+
+/// Weights are named after their content.
+#[tokio::test]
+async fn a_seed_decides_the_weights() {
+    for shape in [&[][..], &MATRIX] {
+        let with = |more: &[&'static str]| [shape, &["train.optimizer.epochs=2"], more].concat();
+        let (first, second) = (train(&with(&[])).await.1, train(&with(&["session.threads=1"])).await.1);
+        assert_eq!(first.weights, second.weights);
+        assert_eq!(first.data.train, second.data.train);
+        assert_ne!(first.weights, train(&with(&["seed=5"])).await.1.weights);
+    }
+}
+
+#[tokio::test]
+async fn a_reloaded_model_scores_as_it_did() {
+    let (folder, manifest) = train(&["train.loss.method=dr-v2"]).await;
+    let context = context(folder.path(), &[]).await.unwrap();
+    let url = parse_url(folder.path().join("model").to_str().unwrap()).unwrap();
+    let model = Checkpoint::read(&context.storage, &url, Device::Cpu).await.unwrap();
+    let sql = context.job.train.as_ref().unwrap().data.test.clone().unwrap();
+    let set = DataSet::plan(&context, "train.data.test", &sql).await.unwrap();
+    let test = read(&set, &model.users, &model.items).await.unwrap();
+    assert_eq!(Some(test.fingerprint), manifest.data.test);
+    let metrics = EvaluationSet::new(test.rows, Device::Cpu).evaluate(&model.models.prediction, 5);
+    let before = manifest.training.test.unwrap();
+    for metric in [Metric::Auc, Metric::Recall, Metric::Ndcg, Metric::LogLoss] {
+        let (now, before) = (metrics.get(metric).unwrap(), before.get(metric).unwrap());
+        assert!((now - before).abs() < 1e-12, "{metric:?} was {before} and is {now}");
+    }
+    assert!(model.models.imputation.is_some());
+}
+
+#[tokio::test]
+async fn a_large_log_is_read_anew_and_gives_the_rows_that_a_small_one_keeps() {
+    let folder = tempfile::tempdir().unwrap();
+    data(folder.path());
+    let context = context(folder.path(), &[]).await.unwrap();
+    let set = DataSet::plan(&context, "train.data.train", "SELECT * FROM log").await.unwrap();
+    let kept = scan(&set, None, None, usize::MAX).await.unwrap();
+    let dropped = scan(&set, None, None, 100).await.unwrap();
+    assert!(dropped.rows.is_none());
+    assert_eq!(dropped.fingerprint, kept.fingerprint);
+    assert_eq!((kept.fingerprint.rows, kept.users.len()), (6000, USERS as usize));
+    let stream = RowStream::new(set, dropped.users, dropped.items, tokio::runtime::Handle::current());
+    let streamed = move || stream.read().flat_map(Result::unwrap).collect::<Vec<Row>>();
+    assert_eq!(Some(tokio::task::spawn_blocking(streamed).await.unwrap()), kept.rows);
+}
+
+#[tokio::test]
+async fn checking_finds_what_running_would_and_writes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    data(folder.path());
+    TrainOperator.check(&context(folder.path(), &[]).await.unwrap()).await.unwrap();
+    let broken = context(folder.path(), &["columns.outcome=rr"]).await.unwrap();
+    let error = TrainOperator.check(&broken).await.unwrap_err().to_string();
+    assert!(error.contains("train.data.validation") || error.contains("train.data.t"), "{error}");
+    assert!(error.contains("no column \"rr\"") && error.contains("\"r\""), "{error}");
+    assert!(!folder.path().join("model").exists());
+}
+
+#[tokio::test]
+async fn bad_input_is_named_with_its_cure() {
+    let train = |sql: &str| format!("train.data.train={sql}");
+    let validation = |sql: &str| format!("train.data.validation={sql}");
+    let matrix = |sql: &str| vec![MATRIX[0].to_owned(), train(sql)];
+    let cases: Vec<(Vec<String>, &[&str])> = vec![
+        (vec![train("SELECT u, i, o, r * 5 AS r FROM log")], &["\"r\" is 5", "user-", "0 to 1", "CASE WHEN"]),
+        (vec![train("SELECT u, i, true AS o, r FROM log")], &["\"r\" is NULL", "treated", "leave the row out"]),
+        (vec![train("SELECT u, i, 2 AS o, r FROM log")], &["\"o\" is 2", "0 or 1"]),
+        (vec![train("SELECT u, i, CASE WHEN o THEN true END AS o, r FROM log")], &["\"o\" is NULL"]),
+        (vec![train("SELECT nullif(u, 'user-3') AS u, i, o, r FROM log")], &["\"u\" is NULL", "IS NOT NULL"]),
+        (vec![train("SELECT u, i / 2.0 AS i, o, r FROM log")], &["\"i\" is Float64", "CAST"]),
+        (vec![train("SELECT u, i, 'x' AS o, r FROM log")], &["\"o\" is Utf8", "boolean or a number"]),
+        (vec![train("SELECT * FROM log WHERE i > 99")], &["train.data.train gives no row", "WHERE"]),
+        (vec![train("SELECT * FROM log WHERE NOT o")], &["no treated row"]),
+        (vec![train("SELEC")], &["train.data.train does not plan"]),
+        (vec![train("SELECT u, i, r FROM log")], &["train.data.train has no column \"o\""]),
+        (vec![validation("SELECT * FROM uniform WHERE r = 1")], &["train.data.validation", "same outcome", "log_loss"]),
+        (
+            vec![validation("SELECT * FROM uniform WHERE r = 0"), "train.evaluation.metric=recall".into()],
+            &["none of", "log_loss"],
+        ),
+        (vec![validation("SELECT 'new' AS u, i, o, r FROM uniform")], &["no treated row to evaluate", "unknown"]),
+        (vec![validation("SELECT 1 AS u, i, o, r FROM uniform")], &["\"u\" is integers", "text"]),
+        (matrix("SELECT * FROM pairs UNION ALL SELECT * FROM pairs"), &["(user user-0, item 0)", "GROUP BY"]),
+        (matrix("SELECT * FROM log"), &["\"o\" is 0", "WHERE o = 1"]),
+        (
+            [matrix("SELECT * FROM pairs"), vec!["population.items=SELECT i FROM pairs WHERE i < 7".into()]].concat(),
+            &["\"i\" holds 7", "population.items"],
+        ),
+        (
+            [matrix("SELECT * FROM pairs"), vec!["population.items=SELECT * FROM pairs".into()]].concat(),
+            &["population.items has 4 columns"],
+        ),
+        (vec!["device=cuda:99".into()], &["cuda:99"]),
+        (vec!["train.output=https://host/model/".into()], &["train.output", "s3://"]),
+    ];
+    for (set, wanted) in cases {
+        let set: Vec<&str> = set.iter().map(String::as_str).collect();
+        let error = error(&set).await;
+        for part in wanted {
+            assert!(error.contains(part), "{set:?}: {part:?} is not in {error:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn rows_of_unknown_users_are_left_out_and_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    data(folder.path());
+    let test = "train.data.test=SELECT * FROM uniform UNION ALL SELECT 'new', 1, true, 1.0";
+    let context = context(folder.path(), &[test, "train.optimizer.epochs=1"]).await.unwrap();
+    let report = TrainOperator.run(&context).await.unwrap();
+    assert!(report.text.contains("1 rows of unknown users or items left out"), "{}", report.text);
+    assert_eq!(report.summary["unknown"], serde_json::json!([0, 1]));
+}
+
+#[tokio::test]
+async fn an_interrupt_before_the_first_evaluation_writes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    data(folder.path());
+    let context = context(folder.path(), &[]).await.unwrap();
+    context.interrupt.cancel();
+    assert!(matches!(TrainOperator.run(&context).await.unwrap_err(), Error::Interrupted));
+    assert!(!folder.path().join("model").exists());
+}
+
+/// The planted log's rows, with a step that spoils an epoch.
+struct Spoilt {
+    inner: RowSampler,
+    epoch: usize,
+}
+
+impl Sampler for Spoilt {
+    fn epoch(&self, epoch: usize) -> Batches<'_> {
+        let spoilt = epoch == self.epoch;
+        Box::new(self.inner.epoch(epoch).enumerate().map(move |(step, batch)| {
+            let batch = batch?;
+            let outcome = if spoilt && step == 2 { &batch.outcome * f64::NAN } else { batch.outcome.shallow_clone() };
+            Ok(Batch { outcome, ..batch })
+        }))
+    }
+
+    fn population(&self) -> Batches<'_> {
+        self.inner.population()
+    }
+}
+
+fn spec(set: &[&str]) -> TrainSpec {
+    let mut assignments = vec!["vars.dir=/".to_owned()];
+    assignments.extend(set.iter().map(|assignment| (*assignment).to_owned()));
+    Job::parse(LOG, &assignments).unwrap().train.unwrap()
+}
+
+fn fit_rows(spec: &TrainSpec, spoilt: usize, interrupt_after: usize) -> Result<Fitted> {
+    let inner = RowSampler::new(Box::new(rows(2000, 3)), USERS as usize, 256, 10_000, 0, Device::Cpu);
+    let models = Models::new(spec, USERS as usize, ITEMS as usize, 0, Device::Cpu);
+    let validation = EvaluationSet::new(rows(500, 5), Device::Cpu);
+    let interrupt = CancellationToken::new();
+    let report = |record: &EpochRecord| {
+        if record.epoch == interrupt_after {
+            interrupt.cancel();
+        }
+    };
+    fit(spec, models, &Spoilt { inner, epoch: spoilt }, &validation, &interrupt, report)
+}
+
+fn same(a: &Models, b: &Models) -> bool {
+    a.named().zip(b.named()).all(|((_, a), (_, b))| a.table() == b.table())
+}
+
+#[test]
+fn an_interrupt_keeps_the_best_models_so_far() {
+    let fitted = fit_rows(&spec(&[]), 0, 4).unwrap();
+    assert_eq!(fitted.stop, Stop::Interrupted { epoch: 5 });
+    assert_eq!(fitted.history.len(), 4);
+    let best = fit_rows(&spec(&[&format!("train.optimizer.epochs={}", fitted.best_epoch)]), 0, 0).unwrap();
+    assert_eq!((best.stop, best.best_epoch), (Stop::Epochs, fitted.best_epoch));
+    assert!(same(&best.models, &fitted.models), "they are the models of the best epoch");
+}
+
+#[test]
+fn a_loss_that_is_not_finite_ends_training() {
+    let fitted = fit_rows(&spec(&[]), 3, 0).unwrap();
+    assert_eq!(fitted.stop, Stop::Diverged { epoch: 3, step: 3, term: "estimator".into() });
+    assert_eq!(fitted.history.len(), 2);
+    assert_eq!(fitted.models.prediction.table().isfinite().all().int64_value(&[]), 1);
+
+    let error = fit_rows(&spec(&[]), 1, 0).unwrap_err().to_string();
+    assert!(error.contains("epoch 1, step 3, the estimator loss") && error.contains("lr"), "{error}");
+}
+
+#[test]
+fn training_stops_when_the_metric_does_not_improve() {
+    let fitted = fit_rows(&spec(&["train.optimizer.epochs=300", "train.evaluation.patience=5"]), 0, 0).unwrap();
+    assert_eq!(fitted.stop, Stop::Patience);
+    assert_eq!(fitted.history.len(), fitted.best_epoch + 5);
+    let value = |record: &EpochRecord| record.validation.auc.unwrap();
+    let best = fitted.history.iter().map(value).fold(0.0, f64::max);
+    assert_eq!(value(fitted.best()), best);
+}
+
+fn files(seed: u64, items: usize) -> (Files, Models) {
+    let spec = spec(&["train.loss.method=dr-v2"]);
+    let models = Models::new(&spec, 3, items, seed, Device::Cpu);
+    let ids = |count: usize| {
+        let ids = datafusion::arrow::array::Int32Array::from_iter_values(0..count as i32);
+        Vocabulary::from_ids(Arc::new(ids)).unwrap()
+    };
+    let training = TrainingRecord {
+        device: "cpu".into(),
+        best_epoch: 1,
+        stop: Stop::Epochs,
+        history: Vec::new(),
+        validation: Metrics::default(),
+        test: None,
+    };
+    let about = Description {
+        model: spec.model,
+        loss: spec.loss,
+        data: DataRecord::default(),
+        training,
+        job: serde_json::Value::Null,
+    };
+    (Files::new(&models, &ids(3), &ids(items), about).unwrap(), models)
+}
+
+#[tokio::test]
+async fn a_model_replaces_another_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    for url in [parse_url("memory:///models/a").unwrap(), parse_url(folder.path().to_str().unwrap()).unwrap()] {
+        let storage = Storage::new([]);
+        let (first, _) = files(1, 4);
+        let written = first.write(&storage, &url).await.unwrap();
+        assert!(written[3].path().ends_with("/manifest.json"), "the manifest is last: {written:?}");
+
+        let (second, models) = files(2, 5);
+        let rewritten = second.write(&storage, &url).await.unwrap();
+        let read = Checkpoint::read(&storage, &url, Device::Cpu).await.unwrap();
+        assert!(same(&read.models, &models));
+        assert_eq!((read.users.len(), read.items.len()), (3, 5));
+        let pair = [Row { user: 2, item: 4, treated: true, outcome: 0.0 }];
+        assert_eq!(logits(&read.models.prediction, &pair, Device::Cpu), logits(&models.prediction, &pair, Device::Cpu));
+        for old in &written[..3] {
+            let kept = rewritten.contains(old);
+            assert_eq!(storage.read(old).await.is_ok(), kept, "{old} is removed unless the new model has it too");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_or_absent_model_is_named() {
+    let storage = Storage::new([]);
+    let url = parse_url("memory:///models/b").unwrap();
+    let error = Checkpoint::read(&storage, &url, Device::Cpu).await.unwrap_err().to_string();
+    assert!(error.contains("no model at memory:///models/b"), "{error}");
+
+    let written = files(1, 4).0.write(&storage, &url).await.unwrap();
+    let mut outputs = crate::output::Outputs::default();
+    outputs.put(&storage, &written[0], b"other").await.unwrap();
+    outputs.commit().await.unwrap();
+    let error = Checkpoint::read(&storage, &url, Device::Cpu).await.unwrap_err().to_string();
+    assert!(error.contains(written[0].as_str()) && error.contains("damaged"), "{error}");
+
+    let mut outputs = crate::output::Outputs::default();
+    outputs.put(&storage, &written[3], br#"{"format": 2}"#).await.unwrap();
+    outputs.commit().await.unwrap();
+    let error = Checkpoint::read(&storage, &url, Device::Cpu).await.unwrap_err().to_string();
+    assert!(error.contains("format 2") && error.contains("format 1"), "{error}");
+}
