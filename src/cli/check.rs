@@ -3,6 +3,7 @@ use std::sync::Arc;
 use clap::Args;
 use counterweight::audit::AuditOperator;
 use counterweight::error::{Error, Result};
+use counterweight::job::Job;
 use counterweight::operator::{Finding, JobContext, Operator};
 use counterweight::storage::Storage;
 
@@ -25,7 +26,7 @@ pub(super) async fn run(global: &GlobalArgs, args: CheckArgs) -> Result<()> {
         }
         problems += tell(&Finding::new(format!("tables.{name}"), context.open_table(name).await))?;
     }
-    for operator in operators() {
+    for operator in operators(&context.job) {
         for finding in operator.findings(&context).await {
             problems += tell(&finding)?;
         }
@@ -37,15 +38,22 @@ pub(super) async fn run(global: &GlobalArgs, args: CheckArgs) -> Result<()> {
     }
 }
 
-/// Everything that may have work in a job; one without work finds nothing.
-fn operators() -> Vec<Box<dyn Operator>> {
-    vec![
-        #[cfg(feature = "train")]
-        Box::new(counterweight::train::TrainOperator),
-        #[cfg(feature = "train")]
-        Box::new(counterweight::score::ScoreOperator),
-        Box::new(AuditOperator::default()),
-    ]
+/// Everything that has work in the job.
+fn operators(job: &Job) -> Vec<Box<dyn Operator>> {
+    let mut operators: Vec<Box<dyn Operator>> = Vec::new();
+    #[cfg(feature = "train")]
+    {
+        if job.train.is_some() {
+            operators.push(Box::new(counterweight::train::TrainOperator));
+        }
+        if job.score.is_some() {
+            operators.push(Box::new(counterweight::score::ScoreOperator));
+        }
+    }
+    if !job.audit.is_empty() {
+        operators.push(Box::new(AuditOperator::default()));
+    }
+    operators
 }
 
 /// Prints a line for the thing that was checked, and counts its problem.

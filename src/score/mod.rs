@@ -46,7 +46,7 @@ impl Operator for ScoreOperator {
     }
 
     async fn check(&self, context: &JobContext) -> Result<()> {
-        let Some(spec) = &context.job.score else { return Ok(()) };
+        let spec = section(context)?;
         device(context.job.device)?;
         let plan = plan(context, spec).await?;
         let schema = plan.files[0].0.schema(context).await?;
@@ -54,7 +54,7 @@ impl Operator for ScoreOperator {
     }
 
     async fn run(&self, context: &JobContext) -> Result<Report> {
-        let Some(spec) = &context.job.score else { invalid!("the job has no [score] section") };
+        let spec = section(context)?;
         let plan = plan(context, spec).await?;
         let checkpoint = Checkpoint::read(&context.storage, &plan.model, device(context.job.device)?).await?;
         let scorer = Arc::new(Scorer::new(checkpoint, &context.job.columns, spec.unknown)?);
@@ -82,6 +82,13 @@ impl Operator for ScoreOperator {
             "model": plan.model.as_str(),
         });
         Ok(Report { operator: self.name(), text, summary, outputs })
+    }
+}
+
+fn section(context: &JobContext) -> Result<&ScoreSpec> {
+    match &context.job.score {
+        Some(spec) => Ok(spec),
+        None => invalid!("the job has no [score] section"),
     }
 }
 

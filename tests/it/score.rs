@@ -56,8 +56,10 @@ fn trained() -> tempfile::TempDir {
         log += &format!("{user},i{item},{},{outcome}\n", row % 3 == 0);
     }
     write(folder.path(), "log/a.csv", &log);
+    write(folder.path(), "later/placeholder.csv", "who,what\n0,i0\n");
     write(folder.path(), "job.toml", JOB);
     succeed(counterweight().current_dir(&folder).args(["train", "job.toml", "--device", "cpu"]));
+    std::fs::remove_dir_all(folder.path().join("later")).unwrap();
     folder
 }
 

@@ -121,7 +121,7 @@ fn the_first_error_ends_the_run_and_is_located() {
     let output = sql(here.path(), &["--format", "csv", "--no-header", "-f", "a.sql", "-c", "SELECT 4"]);
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(error.contains("a.sql:3: statement 2: ") && error.contains("No field named x"), "{error}");
-    assert_eq!((String::from_utf8(output.stdout).unwrap().as_str(), output.status.code()), ("1\n", Some(1)));
+    assert_eq!((String::from_utf8(output.stdout).unwrap().as_str(), output.status.code()), ("1\n", Some(2)));
 
     write(here.path(), "b.sql", "SELECT 1;\nSELEC 2;\n");
     let output = sql(here.path(), &["-c", "SELECT 0", "-f", "b.sql"]);
