@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod audit;
+mod documentation;
 mod end_to_end;
 mod s3_server;
 mod score;

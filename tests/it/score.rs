@@ -119,7 +119,7 @@ fn one_bad_file_withholds_all() {
     let folder = trained();
     let folder = folder.path();
     write(folder, "later/a.csv", "who,what\n3,i1\n");
-    write(folder, "later/b.csv", "who,what\n,i1\n");
+    write(folder, "later/b.csv", "who,what\n4,i1\n,i1\n");
     let (code, error) = fail(&mut score(folder, &[]));
     assert!(code == 2 && error.contains("b.csv") && error.contains("NULL"), "{code} {error}");
     let left: Vec<_> = walk(&folder.join("scored"));
@@ -131,8 +131,9 @@ fn mistakes_are_named() {
     let folder = trained();
     let folder = folder.path();
     write(folder, "later/a.csv", "who,what\n3,i1\n");
-    let cases: [(&[&str], &str); 6] = [
-        (&["score.output=later/"], "lies in the table's folder"),
+    let cases: [(&[&str], &str); 7] = [
+        (&["score.output=later/"], "lies in score.output"),
+        (&["score.output=later/below/"], "lies in the table's folder"),
         (&["score.output=."], "lies in score.output"),
         (&["columns.user=\"whom\""], "did you mean \"who\"?"),
         (&["score.model=nowhere/"], "there is no model at"),

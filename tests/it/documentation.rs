@@ -1,0 +1,45 @@
+//! What the documents say is so: the reference is current, and the examples run.
+
+use counterweight::job::Job;
+
+use crate::support::{counterweight, repository, succeed};
+
+#[test]
+fn the_sql_reference_is_current() {
+    let generated = succeed(counterweight().args(["functions", "--format", "markdown"]));
+    let committed = std::fs::read_to_string(repository("docs/sql-reference.md")).unwrap();
+    assert!(committed == generated, "run `counterweight functions --format markdown > docs/sql-reference.md`");
+}
+
+/// The blocks of code of that language in a document.
+fn blocks(path: &str, language: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(repository(path)).unwrap();
+    let fence = format!("```{language}\n");
+    text.split(&fence).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn the_readmes_queries_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut simulate = counterweight();
+    simulate.current_dir(&folder).args(["simulate", "--rows", "20000", "--users", "200", "--items", "50"]);
+    succeed(simulate.args(["--output", "log/"]));
+    let queries = blocks("README.md", "sql");
+    assert_eq!(queries.len(), 2);
+    for query in queries {
+        let rows = succeed(counterweight().current_dir(&folder).args(["sql", "--format", "ndjson", "-c", &query]));
+        assert!(!rows.is_empty() && !rows.contains("null"), "{query}\n{rows}");
+    }
+}
+
+#[test]
+fn the_documents_jobs_are_sound() {
+    let jobs = blocks("README.md", "toml");
+    assert_eq!(jobs.len(), 1);
+    for job in jobs {
+        Job::parse(&job, &[]).unwrap();
+    }
+    for example in ["examples/demo.toml", "examples/coat.toml"] {
+        Job::load(&repository(example), &[]).unwrap();
+    }
+}
