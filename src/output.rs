@@ -153,7 +153,7 @@ mod tests {
             outputs.put(&storage, &url, &large).await.unwrap();
             assert!(storage.read(&url).await.is_err());
             if commit {
-                assert_eq!(outputs.commit().await.unwrap(), [url.clone()]);
+                assert_eq!(outputs.commit().await.unwrap(), std::slice::from_ref(&url));
                 assert_eq!(storage.read(&url).await.unwrap(), large);
             } else {
                 outputs.abort().await;

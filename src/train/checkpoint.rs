@@ -287,8 +287,11 @@ fn content_name(stem: &str, extension: &str, bytes: &[u8]) -> String {
     format!("{stem}-{}.{extension}", content_hash(bytes))
 }
 
+/// The shape of each tensor, by name.
+type Shapes = BTreeMap<String, Vec<i64>>;
+
 /// `propensity.user_embedding`, `propensity.user_bias`, … as safetensors, with their shapes.
-fn serialize(models: &Models) -> Result<(Vec<u8>, BTreeMap<String, Vec<i64>>)> {
+fn serialize(models: &Models) -> Result<(Vec<u8>, Shapes)> {
     let mut tensors = BTreeMap::new();
     for (name, model) in models.named() {
         for (side, (embedding, bias)) in ["user", "item"].iter().zip(model.parts()) {

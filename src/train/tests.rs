@@ -28,7 +28,7 @@ const ITEMS: u32 = 30;
 
 /// Whether `user` likes `item`: each belongs to one of three tastes, and some items please everybody.
 fn likes(user: u32, item: u32) -> bool {
-    user % 3 == item % 3 || item % 7 == 0
+    user % 3 == item % 3 || item.is_multiple_of(7)
 }
 
 fn rows(count: usize, seed: u64) -> Vec<Row> {

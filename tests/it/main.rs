@@ -1,6 +1,6 @@
 //! End to end: the real binary, on files and against a real S3 server.
 
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::type_complexity, clippy::unwrap_used, missing_docs)]
 
 mod audit;
 mod documentation;

@@ -33,6 +33,7 @@ pub(super) struct Runner {
     sink: Sink,
 }
 
+#[expect(clippy::large_enum_variant, reason = "a run has one sink")]
 enum Sink {
     Stdout,
     /// The one result goes here, once there is one.

@@ -126,7 +126,7 @@ impl Case {
         };
         let n = self.pairs.len() as f64;
         let (mut l_p, mut estimator, mut ctcvr, mut l_e) = (0.0, 0.0, 0.0, 0.0);
-        let mut weighted = vec![0.0; 2 * DIM];
+        let mut weighted = [0.0; 2 * DIM];
         for (user, item, o, r) in self.pairs.iter().copied() {
             let p = sigmoid(score(&tables[0], user, item));
             let divisor = sigmoid(score(&divisors[0], user, item));
