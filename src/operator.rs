@@ -1,11 +1,16 @@
 //! What a batch system plugs in and calls: an operator takes a job's context and gives a report.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
+use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::common::TableReference;
 use datafusion::dataframe::DataFrame;
+use datafusion::datasource::TableType;
+use datafusion::error::DataFusionError;
+use datafusion::execution::context::SessionState;
 use datafusion::prelude::SessionContext;
+use parking_lot::RwLock;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -50,12 +55,12 @@ impl Finding {
     }
 }
 
-/// A job with its tables opened.
+/// A job, and the session that its queries run in.
 #[derive(Clone)]
 pub struct JobContext {
     /// The job.
     pub job: Arc<Job>,
-    /// A session in which the job's tables are registered by name.
+    /// A session that has the job's tables by name, each opened when a query first reads it.
     pub session: SessionContext,
     /// The stores that the session reads from and outputs go to.
     pub storage: Arc<Storage>,
@@ -83,32 +88,25 @@ fn as_text<S: serde::Serializer>(urls: &[Url], serializer: S) -> Result<S::Ok, S
 }
 
 impl JobContext {
-    /// Opens every input table of `job`, but for one that `[score]` of the same job is yet to write.
-    ///
-    /// # Errors
-    /// Where a table has no files or cannot be read; the message names it.
-    pub async fn open(job: Job, storage: Arc<Storage>) -> Result<Self> {
-        let context = Self::unopened(job, storage)?;
-        for name in context.job.tables.keys() {
-            if !context.is_to_be_scored(name).await {
-                context.open_table(name).await?;
-            }
-        }
-        Ok(context)
-    }
-
-    /// A context whose tables are yet to be opened, with [`JobContext::open_table`].
-    pub fn unopened(job: Job, storage: Arc<Storage>) -> Result<Self> {
+    /// The context of `job`. Reads nothing yet: an operator needs only the tables that its own queries read.
+    pub fn new(job: Job, storage: Arc<Storage>) -> Result<Self> {
+        let job = Arc::new(job);
         let session = session(&job.session, Arc::clone(&storage))?;
-        Ok(Self { job: Arc::new(job), session, storage, interrupt: CancellationToken::new() })
+        let state = session.state();
+        let names = &state.config_options().catalog;
+        let catalog = session.catalog(&names.default_catalog).expect("a session has a default catalog");
+        let rest = catalog.schema(&names.default_schema).expect("a catalog has a default schema");
+        let tables = JobTables { job: Arc::clone(&job), session: session.state_weak_ref(), rest };
+        catalog.register_schema(&names.default_schema, Arc::new(tables))?;
+        Ok(Self { job, session, storage, interrupt: CancellationToken::new() })
     }
 
     /// Opens the job's input table of that name.
+    ///
+    /// # Errors
+    /// Where it has no files or cannot be read; the message names it.
     pub async fn open_table(&self, name: &str) -> Result<()> {
-        let spec = &self.job.tables[name];
-        let table = open_table(&self.session.state(), &spec.url, &spec.format()).await;
-        let table = table.context(|| format!("[tables.{name}]"))?;
-        self.session.register_table(TableReference::bare(name.to_owned()), table)?;
+        self.session.table_provider(TableReference::bare(name)).await?;
         Ok(())
     }
 
@@ -130,11 +128,92 @@ impl JobContext {
         let statement = state.sql_to_statement(sql, &state.config().options().sql_parser.dialect);
         let read = statement.and_then(|statement| state.resolve_table_references(&statement));
         for table in read.iter().flatten().map(TableReference::table) {
-            let is_absent = !self.session.table_exist(table).unwrap_or(false);
-            if is_absent && self.job.tables.contains_key(table) && self.is_to_be_scored(table).await {
+            if self.job.tables.contains_key(table) && self.is_to_be_scored(table).await {
                 return Err(Error::ToBeScored { key: key.to_owned(), table: table.to_owned() });
             }
         }
         self.session.sql(sql).await.context(|| format!("{key} does not plan"))
+    }
+}
+
+/// The default schema of a job's session: the job's tables, and whatever else a query registers.
+#[derive(Debug)]
+struct JobTables {
+    job: Arc<Job>,
+    session: Weak<RwLock<SessionState>>,
+    /// Tables opened so far, and those that are not the job's.
+    rest: Arc<dyn SchemaProvider>,
+}
+
+#[async_trait]
+impl SchemaProvider for JobTables {
+    fn table_names(&self) -> Vec<String> {
+        let mut names = self.rest.table_names();
+        names.extend(self.job.tables.keys().filter(|name| !self.rest.table_exist(name)).cloned());
+        names
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
+        let spec = match self.job.tables.get(name) {
+            Some(spec) if !self.rest.table_exist(name) => spec,
+            _ => return self.rest.table(name).await,
+        };
+        let session = self.session.upgrade().ok_or_else(|| DataFusionError::Plan("the session has ended".into()))?;
+        let state = session.read().clone();
+        let table = open_table(&state, &spec.url, &spec.format()).await.context(|| format!("[tables.{name}]"));
+        let table = table.map_err(|error| DataFusionError::External(Box::new(error)))?;
+        // Refused where another query has opened it meanwhile.
+        let _ = self.rest.register_table(name.to_owned(), Arc::clone(&table));
+        Ok(Some(table))
+    }
+
+    async fn table_type(&self, name: &str) -> Result<Option<TableType>, DataFusionError> {
+        match self.job.tables.contains_key(name) {
+            true => Ok(Some(TableType::Base)),
+            false => self.rest.table_type(name).await,
+        }
+    }
+
+    fn register_table(
+        &self,
+        name: String,
+        table: Arc<dyn TableProvider>,
+    ) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
+        self.rest.register_table(name, table)
+    }
+
+    fn deregister_table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
+        self.rest.deregister_table(name)
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.rest.table_exist(name) || self.job.tables.contains_key(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_table_is_opened_when_it_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("here.csv"), "x\n1\n2\n").unwrap();
+        let job = "[tables.here]\nurl = \"${dir}/here.csv\"\n[tables.absent]\nurl = \"${dir}/absent.csv\"\n";
+        let job = Job::parse(job, &[format!("vars.dir={}", folder.path().display())]).unwrap();
+        let context = JobContext::new(job, Arc::new(Storage::new([]))).unwrap();
+
+        let rows = context.query("q", "SELECT * FROM here").await.unwrap();
+        assert_eq!(rows.count().await.unwrap(), 2);
+        let twice = context.query("q", "SELECT * FROM here AS a, here AS b").await.unwrap();
+        assert_eq!(twice.count().await.unwrap(), 4);
+        let error = context.query("q", "SELECT * FROM absent").await.unwrap_err().to_string();
+        assert!(error.contains("[tables.absent]") && error.contains("there is no file there"), "{error}");
+
+        let shown = context.session.sql("SHOW TABLES").await.unwrap().to_string().await.unwrap();
+        assert!(shown.contains("here") && shown.contains("absent"), "{shown}");
+        context.session.sql("CREATE VIEW double AS SELECT 2 * x AS y FROM here").await.unwrap();
+        let sum = context.query("q", "SELECT sum(y) AS s FROM double").await.unwrap().to_string().await.unwrap();
+        assert!(sum.contains("| 6 |"), "{sum}");
     }
 }

@@ -6,7 +6,9 @@
 
 use bytes::{Bytes, BytesMut};
 use datafusion::parquet::arrow::async_writer::AsyncFileWriter;
+use datafusion::parquet::basic::{Compression, ZstdLevel};
 use datafusion::parquet::errors::{ParquetError, Result as ParquetResult};
+use datafusion::parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 use futures::future::BoxFuture;
 use object_store::{MultipartUpload, ObjectStoreExt};
 use tokio::task::JoinSet;
@@ -14,6 +16,11 @@ use url::Url;
 
 use crate::error::{Context, Result};
 use crate::storage::Storage;
+
+/// How Parquet files are written: compressed with zstd.
+pub fn parquet_properties() -> WriterPropertiesBuilder {
+    WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default()))
+}
 
 /// S3 wants every part but the last to be at least 5 MiB, and at most 10,000 of them.
 const PART_BYTES: usize = 16 << 20;
@@ -96,11 +103,11 @@ pub struct Outputs {
 }
 
 impl Outputs {
-    /// Adds a staged object whose bytes are all written.
+    /// Adds a staged object whose bytes are all written. It is withdrawn with the others even where this fails.
     pub async fn add(&mut self, mut object: Staged) -> Result<()> {
-        object.flush().await?;
+        let flushed = object.flush().await;
         self.staged.push(object);
-        Ok(())
+        flushed
     }
 
     /// Stages a whole small object.

@@ -34,7 +34,7 @@ pub(super) async fn run(global: &GlobalArgs, args: AuditArgs) -> Result<()> {
     let Some(job) = args.job.filter(|_| !args.list) else {
         return print(&QUESTIONS.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
     };
-    let context = job.open(global).await?;
+    let context = job.context(global)?;
     let mut report = AuditOperator { audits: args.audit }.run(&context).await?;
     if let Format::Json = args.format {
         let json = serde_json::to_string_pretty(&report.summary).map_err(std::io::Error::from).map_err(Error::Io)?;

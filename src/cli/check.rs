@@ -17,7 +17,7 @@ pub(super) struct CheckArgs {
 }
 
 pub(super) async fn run(global: &GlobalArgs, args: CheckArgs) -> Result<()> {
-    let context = JobContext::unopened(args.job.load(global)?, Arc::new(Storage::from_env()))?;
+    let context = JobContext::new(args.job.load(global)?, Arc::new(Storage::from_env()))?;
     let mut problems = 0;
     for name in context.job.tables.keys() {
         if context.is_to_be_scored(name).await {

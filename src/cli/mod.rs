@@ -11,16 +11,21 @@ mod sql;
 mod train;
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use counterweight::error::{Error, Result};
+#[cfg(feature = "train")]
+use counterweight::job::DeviceSpec;
 use counterweight::job::Job;
+#[cfg(feature = "train")]
+use counterweight::operator::Operator;
 use counterweight::operator::{JobContext, Report};
 use counterweight::session::{Bytes, SessionOptions};
 use counterweight::storage::Storage;
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 /// Audit learned propensities in SQL, and train conversion models with losses that balance them.
@@ -85,18 +90,41 @@ struct JobArgs {
 impl JobArgs {
     /// Reads the job.
     fn load(&self, global: &GlobalArgs) -> Result<Job> {
-        let mut job = Job::load(&self.job, &self.set)?;
-        let Job { session, .. } = &mut job;
-        session.memory_limit = global.memory_limit.or(session.memory_limit);
-        session.threads = global.threads.or(session.threads);
-        Ok(job)
+        global.load(&self.job, &self.set)
     }
 
-    /// Reads the job and opens its tables.
-    async fn open(&self, global: &GlobalArgs) -> Result<JobContext> {
-        let context = JobContext::open(self.load(global)?, Arc::new(Storage::from_env())).await?;
-        let interrupt = context.interrupt.clone();
-        tokio::spawn(async move {
+    /// The context that the job's operators run in; Ctrl-C interrupts it.
+    fn context(&self, global: &GlobalArgs) -> Result<JobContext> {
+        let context = JobContext::new(self.load(global)?, Arc::new(Storage::from_env()))?;
+        Ok(JobContext { interrupt: ctrl_c(), ..context })
+    }
+}
+
+/// The arguments of a subcommand that runs a job's models.
+#[cfg(feature = "train")]
+#[derive(Debug, Args)]
+struct ModelArgs {
+    #[command(flatten)]
+    job: JobArgs,
+    /// Where the models run: auto, cpu or cuda:0; wins over the job's `device`
+    #[arg(long)]
+    device: Option<DeviceSpec>,
+}
+
+#[cfg(feature = "train")]
+impl ModelArgs {
+    async fn run(mut self, global: &GlobalArgs, operator: impl Operator) -> Result<()> {
+        self.job.set.extend(self.device.map(|device| format!("device={device}")));
+        show(&operator.run(&self.job.context(global)?).await?)
+    }
+}
+
+/// A token that the first Ctrl-C cancels; the second ends the process.
+fn ctrl_c() -> CancellationToken {
+    let interrupt = CancellationToken::new();
+    tokio::spawn({
+        let interrupt = interrupt.clone();
+        async move {
             if tokio::signal::ctrl_c().await.is_ok() {
                 interrupt.cancel();
                 tracing::warn!("interrupted: ending cleanly; interrupt again to stop at once");
@@ -104,12 +132,21 @@ impl JobArgs {
             if tokio::signal::ctrl_c().await.is_ok() {
                 std::process::exit(130);
             }
-        });
-        Ok(context)
-    }
+        }
+    });
+    interrupt
 }
 
 impl GlobalArgs {
+    /// Reads a job. What the command line says of the session wins.
+    fn load(&self, job: &Path, set: &[String]) -> Result<Job> {
+        let mut job = Job::load(job, set)?;
+        let Job { session, .. } = &mut job;
+        session.memory_limit = self.memory_limit.or(session.memory_limit);
+        session.threads = self.threads.or(session.threads);
+        Ok(job)
+    }
+
     fn session_options(&self) -> SessionOptions {
         SessionOptions { memory_limit: self.memory_limit, threads: self.threads, ..SessionOptions::default() }
     }

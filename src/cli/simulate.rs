@@ -4,10 +4,9 @@ use counterweight::job::Shape;
 use counterweight::simulate::{Destination, Estimates, Simulation, Simulator, Tally, simulate};
 use counterweight::storage::{Storage, parse_url};
 use indicatif::{ProgressBar, ProgressStyle};
-use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use super::{GlobalArgs, print};
+use super::{GlobalArgs, ctrl_c, print};
 
 /// Write a seeded exposure log whose true propensities and conversion probabilities are known
 ///
@@ -100,15 +99,7 @@ pub(super) async fn run(global: &GlobalArgs, args: SimulateArgs) -> Result<()> {
     let config = args.config()?;
     let simulator = Simulator::new(config.clone())?;
     let threads = global.threads.or(std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
-    let interrupt = CancellationToken::new();
-    tokio::spawn({
-        let interrupt = interrupt.clone();
-        async move {
-            if tokio::signal::ctrl_c().await.is_ok() {
-                interrupt.cancel();
-            }
-        }
-    });
+    let interrupt = ctrl_c();
 
     let total = config.population() + to.uniform.as_ref().map_or(0, |_| config.uniform_rows());
     let style = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} rows, {eta} left");

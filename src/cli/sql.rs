@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use clap::Args;
 use counterweight::error::{Error, Result};
-use counterweight::job::Job;
 use counterweight::operator::JobContext;
 use counterweight::session::session;
 use counterweight::storage::{Storage, parse_url};
@@ -63,7 +62,7 @@ pub(super) async fn run(global: &GlobalArgs, args: SqlArgs) -> Result<()> {
         header: !args.no_header,
         max_rows: Some(args.max_rows).filter(|rows| *rows > 0),
     };
-    let session = open_session(global, &args, &storage).await?;
+    let session = open_session(global, &args, &storage)?;
     if interactive {
         if url.is_some() {
             return Err(invalid("--output needs a query: give one with -c, with -f or on standard input"));
@@ -99,14 +98,11 @@ async fn run_all(runner: &mut Runner, statements: Vec<Located>) -> Result<()> {
     Ok(())
 }
 
-async fn open_session(global: &GlobalArgs, args: &SqlArgs, storage: &Arc<Storage>) -> Result<SessionContext> {
-    let Some(path) = &args.job else {
-        return session(&global.session_options(), Arc::clone(storage));
-    };
-    let mut job = Job::load(path, &args.set)?;
-    job.session.memory_limit = global.memory_limit.or(job.session.memory_limit);
-    job.session.threads = global.threads.or(job.session.threads);
-    Ok(JobContext::open(job, Arc::clone(storage)).await?.session)
+fn open_session(global: &GlobalArgs, args: &SqlArgs, storage: &Arc<Storage>) -> Result<SessionContext> {
+    match &args.job {
+        Some(path) => Ok(JobContext::new(global.load(path, &args.set)?, Arc::clone(storage))?.session),
+        None => session(&global.session_options(), Arc::clone(storage)),
+    }
 }
 
 fn format(given: Option<Format>, output: Option<&Url>, interactive: bool) -> Result<Format> {

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::dataframe::DataFrame;
-use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::SessionContext;
 use url::Url;
@@ -22,16 +20,8 @@ pub(super) struct InputFile {
 }
 
 impl InputFile {
-    pub(super) async fn schema(&self, context: &JobContext) -> Result<SchemaRef> {
-        Ok(self.open(context).await?.schema().inner().clone())
-    }
-
     /// The file's rows, in order.
-    pub(super) async fn read(&self, context: &JobContext) -> Result<SendableRecordBatchStream> {
-        Ok(self.open(context).await?.execute_stream().await?)
-    }
-
-    async fn open(&self, context: &JobContext) -> Result<DataFrame> {
+    pub(super) async fn open(&self, context: &JobContext) -> Result<DataFrame> {
         let state = context.session.state();
         let table = open_table(&state, self.url.as_str(), &self.format).await?;
         let config = state.config().clone().with_target_partitions(1);

@@ -7,9 +7,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::dataframe::DataFrame;
 use datafusion::parquet::arrow::AsyncArrowWriter;
-use datafusion::parquet::basic::{Compression, ZstdLevel};
-use datafusion::parquet::file::properties::WriterProperties;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::json;
 use url::Url;
@@ -17,7 +16,7 @@ use url::Url;
 use crate::error::{Context, Error, Result, invalid};
 use crate::job::ScoreSpec;
 use crate::operator::{JobContext, Operator, Report};
-use crate::output::{Outputs, Staged};
+use crate::output::{Outputs, Staged, parquet_properties};
 use crate::storage::parse_url;
 use crate::train::checkpoint::Checkpoint;
 use crate::train::device::device;
@@ -49,8 +48,8 @@ impl Operator for ScoreOperator {
         let spec = section(context)?;
         device(context.job.device)?;
         let plan = plan(context, spec).await?;
-        let schema = plan.files[0].0.schema(context).await?;
-        output_schema(&schema, &context.job.columns, false).map(drop)
+        let rows = plan.files[0].0.open(context).await?;
+        output_schema(rows.schema().inner(), &context.job.columns, false).map(drop)
     }
 
     async fn run(&self, context: &JobContext) -> Result<Report> {
@@ -121,7 +120,7 @@ async fn score_files(context: &JobContext, plan: &Plan, scorer: &Arc<Scorer>, ou
         match result {
             Ok((object, part)) => {
                 counts.merge(&part);
-                outputs.add(object).await?;
+                failure = failure.or(outputs.add(object).await.err());
             }
             Err(error) => failure = failure.or(Some(error)),
         }
@@ -133,9 +132,10 @@ async fn score_files(context: &JobContext, plan: &Plan, scorer: &Arc<Scorer>, ou
 }
 
 async fn score_file(context: &JobContext, file: &InputFile, to: &Url, scorer: &Scorer) -> Result<(Staged, Counts)> {
-    let schema = scorer.output_schema(&file.schema(context).await?)?;
+    let rows = file.open(context).await?;
+    let schema = scorer.output_schema(rows.schema().inner())?;
     let mut object = Staged::create(&context.storage, to).await?;
-    match write(context, file, &schema, scorer, &mut object).await {
+    match write(context, rows, &schema, scorer, &mut object).await {
         Ok(counts) => Ok((object, counts)),
         Err(error) => {
             object.abort().await;
@@ -146,14 +146,13 @@ async fn score_file(context: &JobContext, file: &InputFile, to: &Url, scorer: &S
 
 async fn write(
     context: &JobContext,
-    file: &InputFile,
+    rows: DataFrame,
     schema: &SchemaRef,
     scorer: &Scorer,
     object: &mut Staged,
 ) -> Result<Counts> {
-    let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
-    let mut writer = AsyncArrowWriter::try_new(object, Arc::clone(schema), Some(properties))?;
-    let mut batches = file.read(context).await?;
+    let mut writer = AsyncArrowWriter::try_new(object, Arc::clone(schema), Some(parquet_properties().build()))?;
+    let mut batches = rows.execute_stream().await?;
     let mut counts = Counts::default();
     while let Some(batch) = batches.try_next().await? {
         if context.interrupt.is_cancelled() {

@@ -4,7 +4,6 @@ use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::arrow::arrow_writer::{
     ArrowColumnChunk, ArrowRowGroupWriterFactory, ArrowWriterOptions, compute_leaves,
 };
-use datafusion::parquet::basic::{Compression, ZstdLevel};
 use datafusion::parquet::file::properties::WriterProperties;
 use datafusion::parquet::file::writer::SerializedFileWriter;
 use datafusion::parquet::schema::types::ColumnPath;
@@ -14,7 +13,7 @@ use url::Url;
 
 use super::{Sample, Simulator, Tally};
 use crate::error::{Error, Result, invalid};
-use crate::output::{Outputs, Staged};
+use crate::output::{Outputs, Staged, parquet_properties};
 use crate::storage::{Storage, child};
 
 /// Chunks of a file of a folder: some 4 million rows.
@@ -116,7 +115,7 @@ impl<P: Fn(u64)> Run<'_, P> {
     }
 
     async fn fill(&self, sample: Sample, chunks: std::ops::Range<u64>, object: &mut Staged) -> Result<Tally> {
-        let options = ArrowWriterOptions::new().with_properties(properties()?);
+        let options = ArrowWriterOptions::new().with_properties(properties());
         let schema = Arc::clone(self.simulator.schema());
         let writer = ArrowWriter::try_new_with_options(Vec::new(), schema, options)?;
         let (mut writer, factory) = writer.into_serialized_writer()?;
@@ -178,12 +177,12 @@ fn append_row_group(writer: &mut SerializedFileWriter<Vec<u8>>, columns: Vec<Arr
     Ok(())
 }
 
-fn properties() -> Result<WriterProperties> {
-    let mut properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?));
+fn properties() -> WriterProperties {
+    let mut properties = parquet_properties();
     // No two values are alike: a dictionary would be begun and thrown away.
     for column in ["propensity", "prediction", "true_propensity", "true_conversion"] {
         properties = properties.set_column_dictionary_enabled(ColumnPath::from(column), false);
     }
     let phi = ["phi", "list", "item"].map(str::to_owned).to_vec();
-    Ok(properties.set_column_dictionary_enabled(ColumnPath::from(phi), false).build())
+    properties.set_column_dictionary_enabled(ColumnPath::from(phi), false).build()
 }

@@ -13,8 +13,6 @@ use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use datafusion::parquet::basic::{Compression, ZstdLevel};
-use datafusion::parquet::file::properties::WriterProperties;
 use object_store::ObjectStoreExt;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -29,7 +27,7 @@ use super::trainer::{EpochRecord, Models, Stop};
 use super::vocabulary::Vocabulary;
 use crate::error::{Context, Error, Result, invalid};
 use crate::job::{LossSpec, ModelSpec};
-use crate::output::Outputs;
+use crate::output::{Outputs, parquet_properties};
 use crate::storage::{Storage, child};
 
 /// The version of the layout below.
@@ -344,9 +342,8 @@ fn vocabulary_file(stem: &str, vocabulary: &Vocabulary) -> Result<(VocabularyFil
     let data_type = vocabulary.ids().data_type().clone();
     let schema = Arc::new(Schema::new(vec![Field::new("id", data_type.clone(), false)]));
     let batch = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::clone(vocabulary.ids())])?;
-    let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
     let mut bytes = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut bytes, schema, Some(properties))?;
+    let mut writer = ArrowWriter::try_new(&mut bytes, schema, Some(parquet_properties().build()))?;
     writer.write(&batch)?;
     writer.close()?;
     let file = content_name(stem, "parquet", &bytes);

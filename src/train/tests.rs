@@ -93,17 +93,17 @@ optimizer.propensity.lr = 0.02
 
 const MATRIX: [&str; 2] = ["population.shape=\"matrix\"", "train.data.train=SELECT * FROM pairs"];
 
-async fn context(folder: &Path, set: &[&str]) -> Result<JobContext> {
+fn context(folder: &Path, set: &[&str]) -> Result<JobContext> {
     let mut assignments = vec![format!("vars.dir={}", folder.display())];
     assignments.extend(set.iter().map(|assignment| (*assignment).to_owned()));
-    JobContext::open(Job::parse(LOG, &assignments)?, Arc::new(Storage::new([]))).await
+    JobContext::new(Job::parse(LOG, &assignments)?, Arc::new(Storage::new([])))
 }
 
 /// Trains in a new folder.
 async fn train(set: &[&str]) -> (TempDir, Manifest) {
     let folder = tempfile::tempdir().unwrap();
     data(folder.path());
-    let context = context(folder.path(), set).await.unwrap();
+    let context = context(folder.path(), set).unwrap();
     let report = TrainOperator.run(&context).await.unwrap();
     assert_eq!(report.outputs.len(), 4);
     let manifest = manifest(&context).await;
@@ -118,7 +118,7 @@ async fn manifest(context: &JobContext) -> Manifest {
 async fn error(set: &[&str]) -> String {
     let folder = tempfile::tempdir().unwrap();
     data(folder.path());
-    let context = match context(folder.path(), set).await {
+    let context = match context(folder.path(), set) {
         Ok(context) => context,
         Err(error) => return error.to_string(),
     };
@@ -177,7 +177,7 @@ async fn a_seed_decides_the_weights() {
 #[tokio::test]
 async fn a_reloaded_model_scores_as_it_did() {
     let (folder, manifest) = train(&["train.loss.method=dr-v2"]).await;
-    let context = context(folder.path(), &[]).await.unwrap();
+    let context = context(folder.path(), &[]).unwrap();
     let url = parse_url(folder.path().join("model").to_str().unwrap()).unwrap();
     let model = Checkpoint::read(&context.storage, &url, Device::Cpu).await.unwrap();
     let sql = context.job.train.as_ref().unwrap().data.test.clone().unwrap();
@@ -197,7 +197,7 @@ async fn a_reloaded_model_scores_as_it_did() {
 async fn a_large_log_is_read_anew_and_gives_the_rows_that_a_small_one_keeps() {
     let folder = tempfile::tempdir().unwrap();
     data(folder.path());
-    let context = context(folder.path(), &[]).await.unwrap();
+    let context = context(folder.path(), &[]).unwrap();
     let set = DataSet::plan(&context, "train.data.train", "SELECT * FROM log").await.unwrap();
     let kept = scan(&set, None, None, usize::MAX).await.unwrap();
     let dropped = scan(&set, None, None, 100).await.unwrap();
@@ -213,8 +213,8 @@ async fn a_large_log_is_read_anew_and_gives_the_rows_that_a_small_one_keeps() {
 async fn checking_finds_what_running_would_and_writes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     data(folder.path());
-    TrainOperator.check(&context(folder.path(), &[]).await.unwrap()).await.unwrap();
-    let broken = context(folder.path(), &["columns.outcome=rr"]).await.unwrap();
+    TrainOperator.check(&context(folder.path(), &[]).unwrap()).await.unwrap();
+    let broken = context(folder.path(), &["columns.outcome=rr"]).unwrap();
     let error = TrainOperator.check(&broken).await.unwrap_err().to_string();
     assert!(error.contains("train.data.validation") || error.contains("train.data.t"), "{error}");
     assert!(error.contains("no column \"rr\"") && error.contains("\"r\""), "{error}");
@@ -272,7 +272,7 @@ async fn rows_of_unknown_users_are_left_out_and_counted() {
     let folder = tempfile::tempdir().unwrap();
     data(folder.path());
     let test = "train.data.test=SELECT * FROM uniform UNION ALL SELECT 'new', 1, true, 1.0";
-    let context = context(folder.path(), &[test, "train.optimizer.epochs=1"]).await.unwrap();
+    let context = context(folder.path(), &[test, "train.optimizer.epochs=1"]).unwrap();
     let report = TrainOperator.run(&context).await.unwrap();
     assert!(report.text.contains("1 rows of unknown users or items left out"), "{}", report.text);
     assert_eq!(report.summary["unknown"], serde_json::json!([0, 1]));
@@ -282,7 +282,7 @@ async fn rows_of_unknown_users_are_left_out_and_counted() {
 async fn an_interrupt_before_the_first_evaluation_writes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     data(folder.path());
-    let context = context(folder.path(), &[]).await.unwrap();
+    let context = context(folder.path(), &[]).unwrap();
     context.interrupt.cancel();
     assert!(matches!(TrainOperator.run(&context).await.unwrap_err(), Error::Interrupted));
     assert!(!folder.path().join("model").exists());

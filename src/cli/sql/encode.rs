@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 use counterweight::error::{Error, Result, suggestion};
+use counterweight::output::parquet_properties;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
 use datafusion::arrow::csv::WriterBuilder;
 use datafusion::arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Schema, SchemaRef};
@@ -10,8 +11,6 @@ use datafusion::arrow::json::writer::{JsonArray, LineDelimited, Writer as JsonWr
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::arrow::util::pretty::pretty_format_batches_with_options;
 use datafusion::parquet::arrow::ArrowWriter;
-use datafusion::parquet::basic::{Compression, ZstdLevel};
-use datafusion::parquet::file::properties::WriterProperties;
 use url::Url;
 
 use super::execute::Output;
@@ -85,9 +84,8 @@ impl Encoder {
             Format::Json => Encoding::Json(json.build(Vec::new())),
             Format::Ndjson => Encoding::Ndjson(json.build(Vec::new())),
             Format::Parquet => {
-                let zstd = Compression::ZSTD(ZstdLevel::default());
-                let properties = WriterProperties::builder().set_compression(zstd).build();
-                Encoding::Parquet(Box::new(ArrowWriter::try_new(Vec::new(), Arc::clone(&schema), Some(properties))?))
+                let properties = Some(parquet_properties().build());
+                Encoding::Parquet(Box::new(ArrowWriter::try_new(Vec::new(), Arc::clone(&schema), properties)?))
             }
         };
         Ok(Self { schema, encoding, rows: 0 })
