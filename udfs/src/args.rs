@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::datatypes::{DataType, Field, Float64Type};
-use datafusion_common::{DataFusionError, Result, exec_datafusion_err, plan_err};
-use datafusion_expr::Signature;
+use datafusion_common::{DataFusionError, Result, ScalarValue, exec_datafusion_err, exec_err, plan_err};
+use datafusion_expr::function::AccumulatorArgs;
+use datafusion_expr::{ColumnarValue, Signature};
 
 use crate::phi::Phi;
 
@@ -18,17 +19,48 @@ pub(crate) enum Role {
     Propensity,
     Error,
     ImputedError,
+    Covariate,
     Lambda,
+    Level,
+    MaxWeight,
+    Threshold,
+    Shrinkage,
+    Bins,
+    Binning,
+    Lower,
+    Upper,
+}
+
+/// An argument that is the same for every row.
+pub(crate) struct Literal {
+    kind: Kind,
+    /// What it is where the call leaves it out; only arguments at the end have one.
+    default: Option<f64>,
+}
+
+enum Kind {
+    Number(fn(f64) -> bool),
+    /// One of these words; its value is its place.
+    Choice(&'static [&'static str]),
 }
 
 impl Role {
-    pub(crate) fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Role::Treated => "treated",
             Role::Propensity => "propensity",
             Role::Error => "error",
             Role::ImputedError => "imputed_error",
+            Role::Covariate => "covariate",
             Role::Lambda => "lambda",
+            Role::Level => "level",
+            Role::MaxWeight => "max_weight",
+            Role::Threshold => "threshold",
+            Role::Shrinkage => "shrinkage",
+            Role::Bins => "bins",
+            Role::Binning => "binning",
+            Role::Lower => "lower",
+            Role::Upper => "upper",
         }
     }
 
@@ -36,44 +68,122 @@ impl Role {
         match self {
             Role::Treated => "a boolean, or a number that is 0 or 1",
             Role::Propensity => "a number from 0 to 1",
-            Role::Error | Role::ImputedError => "a number",
-            Role::Lambda => "a literal number, 0 or more",
+            Role::Error | Role::ImputedError | Role::Covariate => "a number",
+            Role::Lambda | Role::Shrinkage => "a literal number, 0 or more",
+            Role::Level => "a literal number between 0 and 1, such as 0.95",
+            Role::MaxWeight | Role::Threshold => "a literal number above 0",
+            Role::Bins => "a literal whole number from 1 to 10000",
+            Role::Binning => "the literal 'width' or 'mass'",
+            Role::Lower | Role::Upper => "a literal number from 0 to 1",
         }
+    }
+
+    pub(crate) fn literal(self) -> Option<Literal> {
+        let number = |accepts, default| Some(Literal { kind: Kind::Number(accepts), default });
+        match self {
+            Role::Treated | Role::Propensity | Role::Error | Role::ImputedError | Role::Covariate => None,
+            Role::Lambda | Role::Shrinkage => number(|x| x >= 0.0, None),
+            Role::Level => number(|x| x > 0.0 && x < 1.0, Some(0.95)),
+            Role::MaxWeight | Role::Threshold => number(|x| x > 0.0, None),
+            Role::Bins => number(|x| (1.0..=10_000.0).contains(&x) && x.fract() == 0.0, Some(10.0)),
+            Role::Binning => Some(Literal { kind: Kind::Choice(&["width", "mass"]), default: Some(0.0) }),
+            Role::Lower => number(|x| (0.0..=1.0).contains(&x), Some(0.01)),
+            Role::Upper => number(|x| (0.0..=1.0).contains(&x), Some(0.99)),
+        }
+    }
+
+    fn is_optional(self) -> bool {
+        self.literal().is_some_and(|literal| literal.default.is_some())
     }
 }
 
-const PHI_EXPECTS: &str =
-    "any count of numeric columns, or one List, LargeList or FixedSizeList of numbers, or nothing (phi = 1)";
+const PHI_EXPECTS: &str = "any count of numeric columns, or one List, LargeList or FixedSizeList of numbers";
+
+/// Which rows a function divides by the propensity of what happened to them: that must not be 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Divides {
+    Neither,
+    Treated,
+    Both,
+}
 
 /// The name of an aggregate and what it takes.
 #[derive(Debug)]
 pub(crate) struct Spec {
     pub(crate) name: &'static str,
     pub(crate) roles: &'static [Role],
-    /// Whether φ follows the roles; such functions weigh untreated rows by `1 / (1 − p)` too.
+    /// Whether φ follows the roles.
     pub(crate) phi: bool,
+    /// Whether φ are covariates, of which there must be one.
+    covariates: bool,
+    /// Elements that the state's vectors have in front of φ's.
+    leads: usize,
+    divides: Divides,
 }
 
 impl Spec {
+    /// A function that weighs treated rows by `1 / p`.
+    pub(crate) const fn new(name: &'static str, roles: &'static [Role]) -> Self {
+        Self { name, roles, phi: false, covariates: false, leads: 0, divides: Divides::Treated }
+    }
+
+    /// The function takes φ after its roles, and weighs untreated rows by `1 / (1 − p)` too.
+    pub(crate) const fn with_phi(self) -> Self {
+        Self { phi: true, divides: Divides::Both, ..self }
+    }
+
+    /// The function takes covariates after its roles, at least one, and weighs untreated rows by `1 / (1 − p)` too.
+    pub(crate) const fn with_covariates(self) -> Self {
+        Self { covariates: true, ..self.with_phi() }
+    }
+
+    pub(crate) const fn with_leads(self, leads: usize) -> Self {
+        Self { leads, ..self }
+    }
+
+    pub(crate) const fn divides(self, divides: Divides) -> Self {
+        Self { divides, ..self }
+    }
+
+    pub(crate) fn divides_both(&self) -> bool {
+        self.divides == Divides::Both
+    }
+
+    pub(crate) fn divides_neither(&self) -> bool {
+        self.divides == Divides::Neither
+    }
+
     /// The call as it is written, e.g. `bmse(treated, propensity [, phi, ...])`.
     pub(crate) fn syntax(&self) -> String {
-        let names: Vec<_> = self.roles.iter().map(|role| role.name()).collect();
-        let phi = if self.phi { " [, phi, ...]" } else { "" };
-        format!("{}({}{phi})", self.name, names.join(", "))
+        let mut syntax = format!("{}(", self.name);
+        for (at, role) in self.roles.iter().enumerate() {
+            let comma = if at == 0 { "" } else { ", " };
+            syntax += &match role.is_optional() {
+                true => format!(" [{comma}{}]", role.name()),
+                false => format!("{comma}{}", role.name()),
+            };
+        }
+        syntax
+            + match (self.phi, self.covariates) {
+                (true, true) => ", covariate, ...)",
+                (true, false) => " [, phi, ...])",
+                (false, _) => ")",
+            }
     }
 
     fn usage(&self) -> String {
         let mut arguments: Vec<_> =
             self.roles.iter().map(|role| format!("{} is {}", role.name(), role.expects())).collect();
         if self.phi {
-            arguments.push(format!("phi is {PHI_EXPECTS}"));
+            let or_nothing = if self.covariates { "" } else { ", or nothing (phi = 1)" };
+            arguments.push(format!("{} is {PHI_EXPECTS}{or_nothing}", self.phi_name()));
         }
         format!("{}, where {}", self.syntax(), arguments.join("; "))
     }
 
     pub(crate) fn parameter_names(&self) -> Vec<&'static str> {
         let roles = self.roles.iter().map(|role| role.name());
-        roles.chain(self.phi.then_some("phi")).collect()
+        roles.chain(self.phi.then_some(self.phi_name())).collect()
     }
 
     /// A signature whose arguments can also be given by name.
@@ -86,15 +196,17 @@ impl Spec {
     /// The types the arguments are cast to before they reach an accumulator: scalars become
     /// `Float64` (a boolean `treated` stays), float lists stay as they are.
     pub(crate) fn coerce(&self, types: &[DataType]) -> Result<Vec<DataType>> {
-        let fixed = self.roles.len();
-        if types.len() < fixed || (types.len() > fixed && !self.phi) {
-            let least = if self.phi { "at least " } else { "" };
-            return plan_err!(
-                "{} takes {least}{fixed} arguments, not {}; usage: {}",
-                self.name,
-                types.len(),
-                self.usage()
-            );
+        let most = self.roles.len();
+        let needed = self.roles.iter().filter(|role| !role.is_optional()).count();
+        let least = needed + usize::from(self.covariates);
+        let fixed = most.min(types.len());
+        if types.len() < least || (types.len() > most && !self.phi) {
+            let takes = match (self.phi, least == most) {
+                (true, _) => format!("at least {least}"),
+                (false, true) => most.to_string(),
+                (false, false) => format!("{least} to {most}"),
+            };
+            return plan_err!("{} takes {takes} arguments, not {}; usage: {}", self.name, types.len(), self.usage());
         }
         let refuse = |at: usize, name: &str, expects: &str| {
             plan_err!(
@@ -107,9 +219,14 @@ impl Spec {
         };
         let mut coerced = Vec::with_capacity(types.len());
         for (at, (&role, data_type)) in self.roles.iter().zip(types).enumerate() {
+            let is_choice = matches!(role.literal(), Some(Literal { kind: Kind::Choice(_), .. }));
             match data_type {
-                DataType::Boolean if role == Role::Treated => coerced.push(DataType::Boolean),
-                t if is_number(t) => coerced.push(DataType::Float64),
+                t if is_choice && t.is_string() => coerced.push(DataType::Utf8),
+                DataType::Boolean if matches!(role, Role::Treated | Role::Covariate) => coerced.push(match role {
+                    Role::Treated => DataType::Boolean,
+                    _ => DataType::Float64,
+                }),
+                t if is_number(t) && !is_choice => coerced.push(DataType::Float64),
                 _ => return refuse(at, role.name(), role.expects()),
             }
         }
@@ -118,18 +235,13 @@ impl Spec {
             columns => {
                 for (at, data_type) in columns.iter().enumerate() {
                     if !is_number(data_type) && data_type != &DataType::Boolean {
-                        return refuse(fixed + at, "phi", PHI_EXPECTS);
+                        return refuse(fixed + at, self.phi_name(), PHI_EXPECTS);
                     }
                     coerced.push(DataType::Float64);
                 }
             }
         }
         Ok(coerced)
-    }
-
-    /// Place of λ, if the function takes one.
-    pub(crate) fn lambda(&self) -> Option<usize> {
-        self.position(Role::Lambda)
     }
 
     fn position(&self, role: Role) -> Option<usize> {
@@ -149,8 +261,9 @@ impl Spec {
             ));
         }
         let rows = || treated.iter().copied().zip(propensity.iter().copied());
+        let (treated, both) = (self.divides != Divides::Neither, self.divides == Divides::Both);
         let fine = |o: f64, p: f64| {
-            let by_zero = ((o == 1.0) & (p == 0.0)) | (self.phi & (o == 0.0) & (p == 1.0));
+            let by_zero = (treated & (o == 1.0) & (p == 0.0)) | (both & (o == 0.0) & (p == 1.0));
             (0.0..=1.0).contains(&p) & !by_zero
         };
         if rows().fold(true, |ok, (o, p)| ok & fine(o, p)) {
@@ -178,9 +291,79 @@ impl Spec {
         exec_datafusion_err!("{}: argument {place} ({role}) is {value}: {cure}", self.name)
     }
 
+    /// [`Spec::two_lengths`], by the widths of the state's vectors.
+    pub(crate) fn two_widths(&self, first: usize, second: usize) -> DataFusionError {
+        self.two_lengths(first - self.leads, second - self.leads)
+    }
+
+    /// The error for lists of two lengths within one query.
+    pub(crate) fn two_lengths(&self, first: usize, second: usize) -> DataFusionError {
+        self.phi_error(format_args!("has lists of {first} and of {second} elements: all must be of one length"))
+    }
+
     pub(crate) fn phi_error(&self, what: impl std::fmt::Display) -> DataFusionError {
         let place = self.roles.len() + 1;
-        exec_datafusion_err!("{}: argument {place} (phi) {what}", self.name)
+        exec_datafusion_err!("{}: argument {place} ({}) {what}", self.name, self.phi_name())
+    }
+
+    pub(crate) fn phi_name(&self) -> &'static str {
+        if self.covariates { "covariate" } else { "phi" }
+    }
+}
+
+/// What is the same for every row of a call.
+#[derive(Debug)]
+pub(crate) struct Call {
+    spec: &'static Spec,
+    literals: Vec<f64>,
+    /// The type of the result.
+    pub(crate) return_type: DataType,
+}
+
+impl Call {
+    /// Reads the literal arguments. They are evaluated, because a literal of another library (over FFI) is not this
+    /// library's type.
+    pub(crate) fn read(spec: &'static Spec, args: &AccumulatorArgs) -> Result<Self> {
+        let no_rows = RecordBatch::new_empty(Arc::new(args.schema.clone()));
+        let value = |(place, role): (usize, &Role)| {
+            let Some(Literal { kind, default }) = role.literal() else { return Ok(0.0) };
+            let Some(argument) = args.exprs.get(place) else { return Ok(default.unwrap_or_default()) };
+            let given = match argument.evaluate(&no_rows) {
+                Ok(ColumnarValue::Scalar(value)) => {
+                    if let Some(value) = kind.read(&value) {
+                        return Ok(value);
+                    }
+                    value.to_string()
+                }
+                _ => argument.to_string(),
+            };
+            exec_err!(
+                "{}: argument {} ({}) is {given}: it must be {}, the same for every row",
+                spec.name,
+                place + 1,
+                role.name(),
+                role.expects()
+            )
+        };
+        let literals = spec.roles.iter().enumerate().map(value).collect::<Result<_>>()?;
+        Ok(Self { spec, literals, return_type: args.return_field.data_type().clone() })
+    }
+
+    /// The value of a literal argument; of a choice, its place.
+    pub(crate) fn literal(&self, role: Role) -> f64 {
+        self.spec.position(role).map_or(0.0, |place| self.literals[place])
+    }
+}
+
+impl Kind {
+    fn read(&self, value: &ScalarValue) -> Option<f64> {
+        match (self, value) {
+            (Kind::Number(accepts), ScalarValue::Float64(Some(x))) => (x.is_finite() && accepts(*x)).then_some(*x),
+            (Kind::Choice(words), ScalarValue::Utf8(Some(word))) => {
+                words.iter().position(|known| known.eq_ignore_ascii_case(word)).map(|place| place as f64)
+            }
+            _ => None,
+        }
     }
 }
 
@@ -226,7 +409,7 @@ impl<'a> Rows<'a> {
         values: &'a [ArrayRef],
         filter: Option<&BooleanArray>,
     ) -> Result<Option<Self>> {
-        let (scalars, phi) = values.split_at(spec.roles.len());
+        let (scalars, phi) = values.split_at(spec.roles.len().min(values.len()));
         let mut phi = Phi::read(phi)?;
         let selection = select(spec, scalars, &phi, filter);
         let Some(first) =
@@ -239,9 +422,9 @@ impl<'a> Rows<'a> {
             .roles
             .iter()
             .zip(scalars)
-            .map(|(role, array)| match role {
-                Role::Lambda => Cow::Borrowed(&[][..]),
-                _ => read_column(array, selection.as_deref()),
+            .map(|(role, array)| match role.literal() {
+                Some(_) => Cow::Borrowed(&[][..]),
+                None => read_column(array, selection.as_deref()),
             })
             .collect();
         let rows = Self { spec, columns, phi, selection };
@@ -267,6 +450,10 @@ impl<'a> Rows<'a> {
 
     pub(crate) fn imputed_error(&self) -> &[f64] {
         self.column(Role::ImputedError)
+    }
+
+    pub(crate) fn covariate(&self) -> &[f64] {
+        self.column(Role::Covariate)
     }
 
     pub(crate) fn selection(&self) -> Option<&[usize]> {
@@ -296,6 +483,9 @@ impl<'a> Rows<'a> {
         }
         if let Some(&e) = self.imputed_error().iter().find(bad) {
             return self.spec.error(Role::ImputedError, e, CURE);
+        }
+        if let Some(&x) = self.covariate().iter().find(bad) {
+            return self.spec.error(Role::Covariate, x, CURE);
         }
         if let Some(value) = self.phi.find_not_finite(self.selection(), self.len()) {
             return self.spec.phi_error(format_args!("holds {value}: {CURE}"));
@@ -346,7 +536,8 @@ fn select(spec: &Spec, scalars: &[ArrayRef], phi: &Phi<'_>, filter: Option<&Bool
         Some(NullBuffer::new(nulls.inner() | &!&treated_bits(&scalars[0])))
     });
     let others = spec.roles.iter().zip(scalars);
-    let others = others.filter(|(role, _)| !matches!(role, Role::Error | Role::Lambda)).map(|(_, array)| array.nulls());
+    let others = others.filter(|(role, _)| **role != Role::Error && role.literal().is_none());
+    let others = others.map(|(_, array)| array.nulls());
     let valid = NullBuffer::union_many(others.chain([error.as_ref(), filter.as_ref()]));
     let valid = NullBuffer::union(valid.as_ref(), phi.nulls().as_ref())?;
     (valid.null_count() > 0).then(|| valid.valid_indices().collect())

@@ -42,7 +42,8 @@ pub(crate) fn aggregate(
         documentation = documentation.with_argument(role.name(), argument(spec, role));
     }
     if spec.phi {
-        documentation = documentation.with_argument("phi", PHI);
+        let name = spec.phi_name();
+        documentation = documentation.with_argument(name, if name == "phi" { PHI } else { COVARIATES });
     }
     for name in related {
         documentation = documentation.with_related_udf(*name);
@@ -54,16 +55,21 @@ const PHI: &str = "The balancing representation φ: any count of numeric or bool
     `LargeList` or `FixedSizeList` of numbers, all of one length. Left out, φ = 1. A row with a NULL in φ, also \
     within the list, is skipped; NaN or infinity is an error.";
 
+const COVARIATES: &str = "What should be alike in treated and untreated rows: any count of numeric or boolean columns, or \
+    one `List`, `LargeList` or `FixedSizeList` of numbers, all of one length. A row with a NULL in one of them is skipped; \
+    NaN or infinity is an error.";
+
 fn argument(spec: &Spec, role: Role) -> &'static str {
     match role {
         Role::Treated => {
             "The treatment o: a boolean, or a number that is 0 or 1 (clicked, rated, exposed). Anything else is \
              an error; a NULL row is skipped."
         }
-        Role::Propensity if spec.phi => {
+        Role::Propensity if spec.divides_both() => {
             "The learned propensity p, from 0 to 1. A treated row with propensity 0 and an untreated row with \
              propensity 1 are errors; a NULL row is skipped."
         }
+        Role::Propensity if spec.divides_neither() => "The learned propensity p, from 0 to 1. A NULL row is skipped.",
         Role::Propensity => {
             "The learned propensity p, from 0 to 1. A treated row with propensity 0 is an error; a NULL row is \
              skipped."
@@ -77,6 +83,20 @@ fn argument(spec: &Spec, role: Role) -> &'static str {
             "The imputed error ê, a model's guess of the error, needed on every row. A NULL row is skipped; NaN \
              or infinity is an error."
         }
+        Role::Covariate => "A number a row. A NULL row is skipped; NaN or infinity is an error.",
         Role::Lambda => "The balance weight λ: a literal number, 0 or more, that multiplies the BMSE.",
+        Role::Level => "The confidence level: a literal number between 0 and 1, 0.95 if left out.",
+        Role::MaxWeight => "The largest weight `1/p`: a literal number above 0; larger ones are cut to it.",
+        Role::Threshold => {
+            "The largest weight `1/p` that is used: a literal number above 0; rows with a larger one fall back to \
+             their imputed error."
+        }
+        Role::Shrinkage => "How much weights are shrunk: a literal number, 0 or more; 0 takes all correction away.",
+        Role::Bins => "How many bins: a literal whole number from 1 to 10000, 10 if left out.",
+        Role::Binning => {
+            "`'width'` for bins of equal width (also if left out), `'mass'` for bins of equal numbers of rows."
+        }
+        Role::Lower => "Propensities below this literal number are counted; 0.01 if left out.",
+        Role::Upper => "Propensities above this literal number are counted; 0.99 if left out.",
     }
 }

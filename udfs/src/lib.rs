@@ -35,6 +35,7 @@ mod diagnostics;
 mod docs;
 mod estimators;
 mod phi;
+mod results;
 mod scalar;
 mod state;
 mod udaf;
@@ -46,7 +47,11 @@ use datafusion_common::Result;
 use datafusion_expr::registry::FunctionRegistry;
 use datafusion_expr::{AggregateUDF, ScalarUDF};
 
-pub use balance::{bmse_noise_floor_udaf, bmse_udaf, bmse_unbiased_udaf};
+pub use balance::{
+    balance_merge_udaf, balance_state_udaf, balance_test_of_udf, balance_test_udaf, balance_vector_of_udf,
+    balance_vector_udaf, bmse_noise_floor_udaf, bmse_of_udf, bmse_udaf, bmse_unbiased_udaf, lambda_opt_dr_udaf,
+    lambda_opt_udaf, smd_udaf, variance_ratio_udaf,
+};
 pub use diagnostics::ess_udaf;
 pub use estimators::{
     dr_udaf, dr_v2_udaf, eib_udaf, ips_udaf, ips_v2_udaf, naive_treated_udaf, naive_udaf, snips_udaf,
@@ -61,6 +66,12 @@ pub fn all_aggregates() -> Vec<Arc<AggregateUDF>> {
         bmse_udaf(),
         bmse_unbiased_udaf(),
         bmse_noise_floor_udaf(),
+        balance_vector_udaf(),
+        balance_test_udaf(),
+        balance_state_udaf(),
+        balance_merge_udaf(),
+        smd_udaf(),
+        variance_ratio_udaf(),
         naive_udaf(),
         naive_treated_udaf(),
         eib_udaf(),
@@ -69,6 +80,8 @@ pub fn all_aggregates() -> Vec<Arc<AggregateUDF>> {
         dr_udaf(),
         ips_v2_udaf(),
         dr_v2_udaf(),
+        lambda_opt_udaf(),
+        lambda_opt_dr_udaf(),
         ess_udaf(),
     ]
 }
@@ -81,6 +94,9 @@ pub fn all_scalars() -> Vec<Arc<ScalarUDF>> {
         inverse_propensity_weight_udf(),
         balance_weight_udf(),
         clip_propensity_udf(),
+        bmse_of_udf(),
+        balance_vector_of_udf(),
+        balance_test_of_udf(),
     ]
 }
 

@@ -3,7 +3,7 @@
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array};
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::datatypes::{DataType, Float16Type, Float32Type, Float64Type};
-use datafusion_common::{DataFusionError, Result, internal_err};
+use datafusion_common::{Result, internal_err};
 
 use crate::args::Spec;
 
@@ -93,7 +93,7 @@ impl<'a> Phi<'a> {
             (offsets, Some(rows)) => rows.iter().copied().find(|&row| offsets.len(row) != width),
         };
         if let Some(other) = other {
-            return Err(two_lengths(spec, width, lists.offsets.len(other)));
+            return Err(spec.two_lengths(width, lists.offsets.len(other)));
         }
         if width == 0 {
             return Err(spec.phi_error("is an empty list: leave phi out to balance on phi = 1"));
@@ -151,13 +151,22 @@ impl<'a> Phi<'a> {
         }
     }
 
+    /// ‖φ‖² of each of the `len` rows that count.
+    pub(crate) fn squared_norms(&self, selection: Option<&[usize]>, len: usize) -> Vec<f64> {
+        self.elements(selection, len).chunks_exact(self.width()).map(|phi| phi.iter().map(|x| x * x).sum()).collect()
+    }
+
     /// A NaN or infinite element among `len` rows that count, if there is one.
     pub(crate) fn find_not_finite(&self, selection: Option<&[usize]>, len: usize) -> Option<f64> {
+        self.elements(selection, len).into_iter().find(|value| !value.is_finite())
+    }
+
+    /// φ of each of the `len` rows that count, end to end.
+    fn elements(&self, selection: Option<&[usize]>, len: usize) -> Vec<f64> {
         let width = self.width();
-        let mut values = vec![0.0; len * width];
-        let row = |i| selection.map_or(i, |rows| rows[i]);
-        self.weigh(&vec![1.0; len], row, width, &mut values);
-        values.into_iter().find(|value| !value.is_finite())
+        let mut elements = vec![0.0; len * width];
+        self.weigh(&vec![1.0; len], |i| selection.map_or(i, |rows| rows[i]), width, &mut elements);
+        elements
     }
 }
 
@@ -190,9 +199,4 @@ impl Lists<'_> {
             }
         }
     }
-}
-
-/// The error for lists of two lengths within one query.
-pub(crate) fn two_lengths(spec: &Spec, first: usize, second: usize) -> DataFusionError {
-    spec.phi_error(format_args!("has lists of {first} and of {second} elements: all must be of one length"))
 }

@@ -1,21 +1,21 @@
 //! One implementation of DataFusion's traits for all aggregates of this crate.
 
+use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Float64Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, BooleanArray};
 use arrow::datatypes::{DataType, Field, FieldRef};
-use datafusion_common::{Result, ScalarValue, exec_err, not_impl_err};
+use datafusion_common::{Result, ScalarValue, internal_err, not_impl_err};
 use datafusion_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion_expr::utils::{AggregateOrderSensitivity, format_state_name};
 use datafusion_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, ColumnarValue, Documentation, EmitTo, GroupsAccumulator, ReversedUDAF,
-    Signature,
+    Accumulator, AggregateUDF, AggregateUDFImpl, Documentation, EmitTo, GroupsAccumulator, ReversedUDAF, Signature,
 };
 
-use crate::args::{Rows, Spec};
+use crate::args::{Call, Rows, Spec};
 use crate::state::State;
 
 /// What makes one aggregate different from another.
@@ -25,10 +25,15 @@ pub(crate) trait Function: Debug + PartialEq + Eq + Hash + Send + Sync + 'static
     type State: State;
 
     /// What the rows of a batch add to the state.
-    fn terms(rows: &Rows<'_>) -> <Self::State as State>::Terms;
+    fn terms(rows: &Rows<'_>, call: &Call) -> <Self::State as State>::Terms;
 
-    /// The result for a group, `None` for NULL.
-    fn value(state: &Self::State, group: usize, lambda: f64) -> Option<f64>;
+    /// The type of the result for arguments of these types.
+    fn return_type(_arguments: &[DataType]) -> DataType {
+        DataType::Float64
+    }
+
+    /// The results of all groups, of the call's return type.
+    fn values(state: &Self::State, call: &Call) -> Result<ArrayRef>;
 
     fn documentation() -> Documentation;
 }
@@ -62,8 +67,8 @@ impl<F: Function> AggregateUDFImpl for Udaf<F> {
         F::SPEC.coerce(arg_types)
     }
 
-    fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Float64)
+    fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
+        Ok(F::return_type(arg_types))
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
@@ -74,9 +79,14 @@ impl<F: Function> AggregateUDFImpl for Udaf<F> {
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        let mut one = Groups::<F>::new(&args)?;
-        one.state.resize(1);
-        Ok(Box::new(One(one)))
+        Ok(Box::new(One(Groups::<F>::one(Groups::<F>::call(&args)?))))
+    }
+
+    fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        if F::State::RETRACTS {
+            return self.accumulator(args);
+        }
+        Ok(Box::new(Window::<F> { call: Groups::<F>::call(&args)?, frame: VecDeque::new(), function: PhantomData }))
     }
 
     fn groups_accumulator_supported(&self, _args: AccumulatorArgs) -> bool {
@@ -84,7 +94,7 @@ impl<F: Function> AggregateUDFImpl for Udaf<F> {
     }
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
-        Ok(Box::new(Groups::<F>::new(&args)?))
+        Ok(Box::new(Groups::<F> { state: F::State::default(), call: Groups::<F>::call(&args)? }))
     }
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
@@ -100,19 +110,27 @@ impl<F: Function> AggregateUDFImpl for Udaf<F> {
     }
 }
 
-/// The state of every group, and the λ of the call.
+/// The state of every group.
 #[derive(Debug)]
 struct Groups<F: Function> {
     state: F::State,
-    lambda: f64,
+    call: Arc<Call>,
 }
 
 /// A single group: an aggregate without `GROUP BY`, or a window.
 #[derive(Debug)]
 struct One<F: Function>(Groups<F>);
 
+/// The rows of a sliding window, for a state that they cannot be taken out of.
+#[derive(Debug)]
+struct Window<F: Function> {
+    call: Arc<Call>,
+    frame: VecDeque<Vec<ArrayRef>>,
+    function: PhantomData<F>,
+}
+
 impl<F: Function> Groups<F> {
-    fn new(args: &AccumulatorArgs) -> Result<Self> {
+    fn call(args: &AccumulatorArgs) -> Result<Arc<Call>> {
         if args.is_distinct {
             return not_impl_err!(
                 "{0}(DISTINCT ...) is not supported: remove duplicate rows in a subquery first, \
@@ -120,63 +138,50 @@ impl<F: Function> Groups<F> {
                 F::SPEC.name
             );
         }
-        Ok(Self { state: F::State::default(), lambda: lambda::<F>(args)? })
+        Ok(Arc::new(Call::read(F::SPEC, args)?))
     }
 
-    fn value(&self, state: &F::State, group: usize) -> Option<f64> {
-        F::value(state, group, self.lambda)
+    fn one(call: Arc<Call>) -> Self {
+        let mut state = F::State::default();
+        state.resize(1);
+        Self { state, call }
     }
 
-    fn add(state: &mut F::State, values: &[ArrayRef], groups: &[usize], filter: Option<&BooleanArray>) -> Result<()> {
+    fn add(
+        state: &mut F::State,
+        call: &Call,
+        values: &[ArrayRef],
+        groups: &[usize],
+        filter: Option<&BooleanArray>,
+    ) -> Result<()> {
         match Rows::read(F::SPEC, values, filter)? {
-            Some(rows) => state.add_grouped(&rows, &F::terms(&rows), &rows.keep(groups)),
+            Some(rows) => state.add_grouped(&rows, &F::terms(&rows, call), &rows.keep(groups)),
             None => Ok(()),
         }
     }
-}
 
-/// The value of the literal λ; it is evaluated, because a literal of another library (over FFI)
-/// is not this library's type.
-fn lambda<F: Function>(args: &AccumulatorArgs) -> Result<f64> {
-    let Some(place) = F::SPEC.lambda() else {
-        return Ok(0.0);
-    };
-    let no_rows = RecordBatch::new_empty(Arc::new(args.schema.clone()));
-    let given = match args.exprs[place].evaluate(&no_rows) {
-        Ok(ColumnarValue::Scalar(ScalarValue::Float64(Some(lambda)))) => {
-            if lambda >= 0.0 && lambda.is_finite() {
-                return Ok(lambda);
-            }
-            lambda.to_string()
-        }
-        Ok(ColumnarValue::Scalar(other)) => other.to_string(),
-        _ => args.exprs[place].to_string(),
-    };
-    exec_err!(
-        "{}: argument {} (lambda) is {given}: it must be a literal number, 0 or more, \
-         the same for every row",
-        F::SPEC.name,
-        place + 1
-    )
+    fn values(&self, state: &F::State) -> Result<ArrayRef> {
+        F::values(state, &self.call)
+    }
 }
 
 impl<F: Function> Accumulator for One<F> {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
         match Rows::read(F::SPEC, values, None)? {
-            Some(rows) => self.0.state.add(&rows, &F::terms(&rows)),
+            Some(rows) => self.0.state.add(&rows, &F::terms(&rows, &self.0.call)),
             None => Ok(()),
         }
     }
 
     fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
         match Rows::read(F::SPEC, values, None)? {
-            Some(rows) => self.0.state.retract(&rows, &F::terms(&rows)),
+            Some(rows) => self.0.state.retract(&rows, &F::terms(&rows, &self.0.call)),
             None => Ok(()),
         }
     }
 
     fn supports_retract_batch(&self) -> bool {
-        true
+        F::State::RETRACTS
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
@@ -184,7 +189,7 @@ impl<F: Function> Accumulator for One<F> {
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        Ok(ScalarValue::Float64(self.0.value(&self.0.state, 0)))
+        ScalarValue::try_from_array(&self.0.values(&self.0.state)?, 0)
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
@@ -197,6 +202,54 @@ impl<F: Function> Accumulator for One<F> {
     }
 }
 
+impl<F: Function> Accumulator for Window<F> {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        self.frame.push_back(values.to_vec());
+        Ok(())
+    }
+
+    fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        // The rows that leave a frame are those that came first.
+        let mut leaving = values[0].len();
+        while leaving > 0 {
+            let Some(batch) = self.frame.front_mut() else {
+                return internal_err!("{}: rows left a window that they were not in", F::SPEC.name);
+            };
+            let rows = batch[0].len();
+            if rows > leaving {
+                batch.iter_mut().for_each(|array| *array = array.slice(leaving, rows - leaving));
+                break;
+            }
+            leaving -= rows;
+            self.frame.pop_front();
+        }
+        Ok(())
+    }
+
+    fn supports_retract_batch(&self) -> bool {
+        true
+    }
+
+    fn merge_batch(&mut self, _states: &[ArrayRef]) -> Result<()> {
+        internal_err!("{}: windows are not merged", F::SPEC.name)
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        let mut one = One(Groups::<F>::one(Arc::clone(&self.call)));
+        self.frame.iter().try_for_each(|values| one.update_batch(values))?;
+        one.evaluate()
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        internal_err!("{}: windows are not merged", F::SPEC.name)
+    }
+
+    fn size(&self) -> usize {
+        let arrays = self.frame.iter().flatten();
+        size_of_val(self) + arrays.map(|array| array.get_array_memory_size()).sum::<usize>()
+    }
+}
+
 impl<F: Function> GroupsAccumulator for Groups<F> {
     fn update_batch(
         &mut self,
@@ -206,7 +259,7 @@ impl<F: Function> GroupsAccumulator for Groups<F> {
         total_num_groups: usize,
     ) -> Result<()> {
         self.state.resize(total_num_groups);
-        Self::add(&mut self.state, values, group_indices, opt_filter)
+        Self::add(&mut self.state, &self.call, values, group_indices, opt_filter)
     }
 
     fn merge_batch(&mut self, values: &[ArrayRef], group_indices: &[usize], total_num_groups: usize) -> Result<()> {
@@ -219,14 +272,13 @@ impl<F: Function> GroupsAccumulator for Groups<F> {
         let each: Vec<_> = (0..rows).collect();
         let mut state = F::State::default();
         state.resize(rows);
-        Self::add(&mut state, values, &each, opt_filter)?;
+        Self::add(&mut state, &self.call, values, &each, opt_filter)?;
         Ok(state.arrays())
     }
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
         let state = self.state.take(emit_to);
-        let values = (0..state.groups()).map(|group| self.value(&state, group));
-        Ok(Arc::new(values.collect::<Float64Array>()))
+        self.values(&state)
     }
 
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {

@@ -1,11 +1,14 @@
 use std::sync::Arc;
 
+use arrow::array::ArrayRef;
+use datafusion_common::Result;
 use datafusion_expr::{AggregateUDF, Documentation};
 
 use super::{imbalance, squared_norm};
-use crate::args::{Role, Rows, Spec};
+use crate::args::{Call, Role, Rows, Spec};
 use crate::docs;
-use crate::state::{Moments, Weighted};
+use crate::results::numbers;
+use crate::state::{Moments, State, Weighted};
 use crate::udaf::{Function, udaf};
 
 /// Balancing mean squared error of a propensity: `‖mean(w·φ)‖²` over all rows, with
@@ -25,16 +28,16 @@ pub fn bmse_udaf() -> Arc<AggregateUDF> {
 struct Bmse;
 
 impl Function for Bmse {
-    const SPEC: &'static Spec = &Spec { name: "bmse", roles: &[Role::Treated, Role::Propensity], phi: true };
+    const SPEC: &'static Spec = &Spec::new("bmse", &[Role::Treated, Role::Propensity]).with_phi();
 
     type State = Moments;
 
-    fn terms(rows: &Rows<'_>) -> Weighted {
+    fn terms(rows: &Rows<'_>, _call: &Call) -> Weighted {
         imbalance(rows)
     }
 
-    fn value(state: &Moments, group: usize, _lambda: f64) -> Option<f64> {
-        state.get(group).map(|moment| squared_norm(moment.mean))
+    fn values(state: &Moments, _call: &Call) -> Result<ArrayRef> {
+        Ok(numbers((0..state.groups()).map(|group| state.get(group).map(|moment| squared_norm(moment.mean)))))
     }
 
     fn documentation() -> Documentation {

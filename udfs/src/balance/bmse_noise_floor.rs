@@ -1,11 +1,14 @@
 use std::sync::Arc;
 
+use arrow::array::ArrayRef;
+use datafusion_common::Result;
 use datafusion_expr::{AggregateUDF, Documentation};
 
-use super::imbalance;
-use crate::args::{Role, Rows, Spec};
+use super::{imbalance, noise_floor};
+use crate::args::{Call, Role, Rows, Spec};
 use crate::docs;
-use crate::state::{Moments, Weighted};
+use crate::results::numbers;
+use crate::state::{Moments, State, Weighted};
 use crate::udaf::{Function, udaf};
 
 /// What chance alone adds to [`bmse`](crate::bmse_udaf): `(Q/n − ‖S‖²/n²) / n`, with `S = Σ w·φ`
@@ -22,19 +25,19 @@ pub fn bmse_noise_floor_udaf() -> Arc<AggregateUDF> {
 struct BmseNoiseFloor;
 
 impl Function for BmseNoiseFloor {
-    const SPEC: &'static Spec =
-        &Spec { name: "bmse_noise_floor", roles: &[Role::Treated, Role::Propensity], phi: true };
+    const SPEC: &'static Spec = &Spec::new("bmse_noise_floor", &[Role::Treated, Role::Propensity]).with_phi();
 
     type State = Moments;
 
-    fn terms(rows: &Rows<'_>) -> Weighted {
+    fn terms(rows: &Rows<'_>, _call: &Call) -> Weighted {
         imbalance(rows)
     }
 
-    fn value(state: &Moments, group: usize, _lambda: f64) -> Option<f64> {
-        let moment = state.get(group).filter(|moment| moment.count > 1)?;
-        let n = moment.count as f64;
-        Some(moment.spread / (n * n))
+    fn values(state: &Moments, _call: &Call) -> Result<ArrayRef> {
+        Ok(numbers((0..state.groups()).map(|group| {
+            let moment = state.get(group)?;
+            noise_floor(moment.count, moment.spread)
+        })))
     }
 
     fn documentation() -> Documentation {

@@ -1,11 +1,14 @@
 use std::sync::Arc;
 
+use arrow::array::ArrayRef;
+use datafusion_common::Result;
 use datafusion_expr::{AggregateUDF, Documentation};
 
-use super::{imbalance, squared_norm};
-use crate::args::{Role, Rows, Spec};
+use super::{imbalance, unbiased};
+use crate::args::{Call, Role, Rows, Spec};
 use crate::docs;
-use crate::state::{Moments, Weighted};
+use crate::results::numbers;
+use crate::state::{Moments, State, Weighted};
 use crate::udaf::{Function, udaf};
 
 /// Unbiased estimate of the true squared imbalance: `(‖S‖² − Q) / (n(n−1))`, with `S = Σ w·φ` and
@@ -22,18 +25,19 @@ pub fn bmse_unbiased_udaf() -> Arc<AggregateUDF> {
 struct BmseUnbiased;
 
 impl Function for BmseUnbiased {
-    const SPEC: &'static Spec = &Spec { name: "bmse_unbiased", roles: &[Role::Treated, Role::Propensity], phi: true };
+    const SPEC: &'static Spec = &Spec::new("bmse_unbiased", &[Role::Treated, Role::Propensity]).with_phi();
 
     type State = Moments;
 
-    fn terms(rows: &Rows<'_>) -> Weighted {
+    fn terms(rows: &Rows<'_>, _call: &Call) -> Weighted {
         imbalance(rows)
     }
 
-    fn value(state: &Moments, group: usize, _lambda: f64) -> Option<f64> {
-        let moment = state.get(group).filter(|moment| moment.count > 1)?;
-        let n = moment.count as f64;
-        Some(squared_norm(moment.mean) - moment.spread / (n * (n - 1.0)))
+    fn values(state: &Moments, _call: &Call) -> Result<ArrayRef> {
+        Ok(numbers((0..state.groups()).map(|group| {
+            let moment = state.get(group)?;
+            unbiased(moment.count, moment.mean, moment.spread)
+        })))
     }
 
     fn documentation() -> Documentation {

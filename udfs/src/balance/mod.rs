@@ -1,12 +1,30 @@
 //! Balance of treated and untreated rows under the propensity weights.
 
+mod balance_merge;
+mod balance_state;
+mod balance_test;
+mod balance_vector;
 mod bmse;
 mod bmse_noise_floor;
 mod bmse_unbiased;
+mod covariates;
+mod lambda_opt;
+mod of_state;
+mod smd;
+mod stored;
+mod variance_ratio;
 
+pub use balance_merge::balance_merge_udaf;
+pub use balance_state::balance_state_udaf;
+pub use balance_test::balance_test_udaf;
+pub use balance_vector::balance_vector_udaf;
 pub use bmse::bmse_udaf;
 pub use bmse_noise_floor::bmse_noise_floor_udaf;
 pub use bmse_unbiased::bmse_unbiased_udaf;
+pub use lambda_opt::{lambda_opt_dr_udaf, lambda_opt_udaf};
+pub use of_state::{balance_test_of_udf, balance_vector_of_udf, bmse_of_udf};
+pub use smd::smd_udaf;
+pub use variance_ratio::variance_ratio_udaf;
 
 use crate::args::Rows;
 use crate::state::Weighted;
@@ -14,11 +32,23 @@ use crate::{args, weights};
 
 /// The vectors `w · φ`, with w the balance weight.
 pub(crate) fn imbalance(rows: &Rows<'_>) -> Weighted {
-    Weighted { lead: None, weights: balance_weights(rows) }
+    Weighted { leads: Vec::new(), weights: Some(balance_weights(rows)) }
 }
 
 pub(crate) fn balance_weights(rows: &Rows<'_>) -> Vec<f64> {
     args::map2(rows.treated(), rows.propensity(), weights::balance)
+}
+
+/// What chance alone adds to the squared length of a mean of `count` vectors; `spread` is Σ‖x − mean‖².
+pub(crate) fn noise_floor(count: u64, spread: f64) -> Option<f64> {
+    let n = count as f64;
+    (count > 1).then(|| spread / (n * n))
+}
+
+/// The unbiased estimate of the squared length of the true mean.
+pub(crate) fn unbiased(count: u64, mean: &[f64], spread: f64) -> Option<f64> {
+    let n = count as f64;
+    (count > 1).then(|| squared_norm(mean) - spread / (n * (n - 1.0)))
 }
 
 /// Squared length of a vector.

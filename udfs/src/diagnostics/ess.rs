@@ -1,10 +1,13 @@
 use std::sync::Arc;
 
+use arrow::array::ArrayRef;
+use datafusion_common::Result;
 use datafusion_expr::{AggregateUDF, Documentation};
 
-use crate::args::{Role, Rows, Spec};
+use crate::args::{Call, Role, Rows, Spec};
 use crate::docs;
-use crate::state::{Sums, Terms};
+use crate::results::numbers;
+use crate::state::{State, Sums, Terms};
 use crate::udaf::{Function, udaf};
 use crate::{args, weights};
 
@@ -22,17 +25,17 @@ pub fn ess_udaf() -> Arc<AggregateUDF> {
 struct Ess;
 
 impl Function for Ess {
-    const SPEC: &'static Spec = &Spec { name: "ess", roles: &[Role::Treated, Role::Propensity], phi: false };
+    const SPEC: &'static Spec = &Spec::new("ess", &[Role::Treated, Role::Propensity]);
 
     type State = Sums;
 
-    fn terms(rows: &Rows<'_>) -> Terms {
+    fn terms(rows: &Rows<'_>, _call: &Call) -> Terms {
         let weights = args::map2(rows.treated(), rows.propensity(), weights::inverse_propensity);
         Terms { denominators: Some(weights.iter().map(|w| w * w).collect()), numerators: weights }
     }
 
-    fn value(state: &Sums, group: usize, _lambda: f64) -> Option<f64> {
-        state.get(group).map(|(sum, squares)| sum * sum / squares)
+    fn values(state: &Sums, _call: &Call) -> Result<ArrayRef> {
+        Ok(numbers((0..state.groups()).map(|group| state.get(group).map(|(sum, squares)| sum * sum / squares))))
     }
 
     fn documentation() -> Documentation {

@@ -1,11 +1,14 @@
 use std::sync::Arc;
 
+use arrow::array::ArrayRef;
+use datafusion_common::Result;
 use datafusion_expr::{AggregateUDF, Documentation};
 
 use super::dr_terms;
-use crate::args::{Role, Rows, Spec};
+use crate::args::{Call, Role, Rows, Spec};
 use crate::docs;
-use crate::state::{Sums, Terms};
+use crate::results::numbers;
+use crate::state::{State, Sums, Terms};
 use crate::udaf::{Function, udaf};
 
 /// Doubly robust estimate: `mean(ê + o·(e−ê)/p)` over all rows.
@@ -22,17 +25,16 @@ pub fn dr_udaf() -> Arc<AggregateUDF> {
 struct Dr;
 
 impl Function for Dr {
-    const SPEC: &'static Spec =
-        &Spec { name: "dr", roles: &[Role::Treated, Role::Propensity, Role::Error, Role::ImputedError], phi: false };
+    const SPEC: &'static Spec = &Spec::new("dr", &[Role::Treated, Role::Propensity, Role::Error, Role::ImputedError]);
 
     type State = Sums;
 
-    fn terms(rows: &Rows<'_>) -> Terms {
+    fn terms(rows: &Rows<'_>, _call: &Call) -> Terms {
         Terms::mean(dr_terms(rows))
     }
 
-    fn value(state: &Sums, group: usize, _lambda: f64) -> Option<f64> {
-        state.ratio(group)
+    fn values(state: &Sums, _call: &Call) -> Result<ArrayRef> {
+        Ok(numbers((0..state.groups()).map(|group| state.ratio(group))))
     }
 
     fn documentation() -> Documentation {

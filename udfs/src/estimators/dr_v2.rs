@@ -1,11 +1,14 @@
 use std::sync::Arc;
 
+use arrow::array::ArrayRef;
+use datafusion_common::Result;
 use datafusion_expr::{AggregateUDF, Documentation};
 
 use super::{dr_terms, regularised, regularised_value};
-use crate::args::{Role, Rows, Spec};
+use crate::args::{Call, Role, Rows, Spec};
 use crate::docs;
-use crate::state::{Moments, Weighted};
+use crate::results::numbers;
+use crate::state::{Moments, State, Weighted};
 use crate::udaf::{Function, udaf};
 
 /// DR-V2: [`dr`](crate::dr_udaf) plus λ times [`bmse`](crate::bmse_udaf).
@@ -23,20 +26,20 @@ pub fn dr_v2_udaf() -> Arc<AggregateUDF> {
 struct DrV2;
 
 impl Function for DrV2 {
-    const SPEC: &'static Spec = &Spec {
-        name: "dr_v2",
-        roles: &[Role::Treated, Role::Propensity, Role::Error, Role::ImputedError, Role::Lambda],
-        phi: true,
-    };
+    const SPEC: &'static Spec =
+        &Spec::new("dr_v2", &[Role::Treated, Role::Propensity, Role::Error, Role::ImputedError, Role::Lambda])
+            .with_phi()
+            .with_leads(1);
 
     type State = Moments;
 
-    fn terms(rows: &Rows<'_>) -> Weighted {
+    fn terms(rows: &Rows<'_>, _call: &Call) -> Weighted {
         regularised(rows, dr_terms(rows))
     }
 
-    fn value(state: &Moments, group: usize, lambda: f64) -> Option<f64> {
-        regularised_value(state, group, lambda)
+    fn values(state: &Moments, call: &Call) -> Result<ArrayRef> {
+        let lambda = call.literal(Role::Lambda);
+        Ok(numbers((0..state.groups()).map(|group| regularised_value(state, group, lambda))))
     }
 
     fn documentation() -> Documentation {

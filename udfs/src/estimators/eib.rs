@@ -1,11 +1,14 @@
 use std::sync::Arc;
 
+use arrow::array::ArrayRef;
+use datafusion_common::Result;
 use datafusion_expr::{AggregateUDF, Documentation};
 
 use crate::args;
-use crate::args::{Role, Rows, Spec};
+use crate::args::{Call, Role, Rows, Spec};
 use crate::docs;
-use crate::state::{Sums, Terms};
+use crate::results::numbers;
+use crate::state::{State, Sums, Terms};
 use crate::udaf::{Function, udaf};
 
 /// Error imputation estimate: `mean(o·e + (1−o)·ê)`.
@@ -22,12 +25,11 @@ pub fn eib_udaf() -> Arc<AggregateUDF> {
 struct Eib;
 
 impl Function for Eib {
-    const SPEC: &'static Spec =
-        &Spec { name: "eib", roles: &[Role::Treated, Role::Error, Role::ImputedError], phi: false };
+    const SPEC: &'static Spec = &Spec::new("eib", &[Role::Treated, Role::Error, Role::ImputedError]);
 
     type State = Sums;
 
-    fn terms(rows: &Rows<'_>) -> Terms {
+    fn terms(rows: &Rows<'_>, _call: &Call) -> Terms {
         Terms::mean(args::map3(
             rows.treated(),
             rows.error(),
@@ -36,8 +38,8 @@ impl Function for Eib {
         ))
     }
 
-    fn value(state: &Sums, group: usize, _lambda: f64) -> Option<f64> {
-        state.ratio(group)
+    fn values(state: &Sums, _call: &Call) -> Result<ArrayRef> {
+        Ok(numbers((0..state.groups()).map(|group| state.ratio(group))))
     }
 
     fn documentation() -> Documentation {

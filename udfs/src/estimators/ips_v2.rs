@@ -1,11 +1,14 @@
 use std::sync::Arc;
 
+use arrow::array::ArrayRef;
+use datafusion_common::Result;
 use datafusion_expr::{AggregateUDF, Documentation};
 
 use super::{ips_terms, regularised, regularised_value};
-use crate::args::{Role, Rows, Spec};
+use crate::args::{Call, Role, Rows, Spec};
 use crate::docs;
-use crate::state::{Moments, Weighted};
+use crate::results::numbers;
+use crate::state::{Moments, State, Weighted};
 use crate::udaf::{Function, udaf};
 
 /// IPS-V2: [`ips`](crate::ips_udaf) plus λ times [`bmse`](crate::bmse_udaf).
@@ -24,16 +27,17 @@ struct IpsV2;
 
 impl Function for IpsV2 {
     const SPEC: &'static Spec =
-        &Spec { name: "ips_v2", roles: &[Role::Treated, Role::Propensity, Role::Error, Role::Lambda], phi: true };
+        &Spec::new("ips_v2", &[Role::Treated, Role::Propensity, Role::Error, Role::Lambda]).with_phi().with_leads(1);
 
     type State = Moments;
 
-    fn terms(rows: &Rows<'_>) -> Weighted {
+    fn terms(rows: &Rows<'_>, _call: &Call) -> Weighted {
         regularised(rows, ips_terms(rows))
     }
 
-    fn value(state: &Moments, group: usize, lambda: f64) -> Option<f64> {
-        regularised_value(state, group, lambda)
+    fn values(state: &Moments, call: &Call) -> Result<ArrayRef> {
+        let lambda = call.literal(Role::Lambda);
+        Ok(numbers((0..state.groups()).map(|group| regularised_value(state, group, lambda))))
     }
 
     fn documentation() -> Documentation {

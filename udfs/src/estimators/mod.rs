@@ -28,12 +28,12 @@ fn observed_errors(rows: &Rows<'_>) -> Vec<f64> {
 }
 
 /// `o·e/p`
-fn ips_terms(rows: &Rows<'_>) -> Vec<f64> {
+pub(crate) fn ips_terms(rows: &Rows<'_>) -> Vec<f64> {
     args::map3(rows.treated(), rows.propensity(), rows.error(), |o, p, e| if o == 1.0 { e / p } else { 0.0 })
 }
 
 /// `ê + o·(e − ê)/p`
-fn dr_terms(rows: &Rows<'_>) -> Vec<f64> {
+pub(crate) fn dr_terms(rows: &Rows<'_>) -> Vec<f64> {
     let corrections =
         args::map3(rows.propensity(), rows.error(), rows.imputed_error(), |p, e, imputed| (e - imputed) / p);
     args::map3(rows.treated(), rows.imputed_error(), &corrections, |o, imputed, correction| {
@@ -43,7 +43,7 @@ fn dr_terms(rows: &Rows<'_>) -> Vec<f64> {
 
 /// `loss` in front of the vectors whose mean is the imbalance.
 fn regularised(rows: &Rows<'_>, loss: Vec<f64>) -> Weighted {
-    Weighted { lead: Some(loss), weights: balance_weights(rows) }
+    Weighted { leads: vec![loss], weights: Some(balance_weights(rows)) }
 }
 
 /// Mean loss + λ · BMSE

@@ -1,11 +1,14 @@
 use std::sync::Arc;
 
+use arrow::array::ArrayRef;
+use datafusion_common::Result;
 use datafusion_expr::{AggregateUDF, Documentation};
 
 use super::observed_errors;
-use crate::args::{Role, Rows, Spec};
+use crate::args::{Call, Role, Rows, Spec};
 use crate::docs;
-use crate::state::{Sums, Terms};
+use crate::results::numbers;
+use crate::state::{State, Sums, Terms};
 use crate::udaf::{Function, udaf};
 
 /// Naive estimate as the paper prints it: `Σ o·e / |D|`, the observed error spread over all rows.
@@ -22,16 +25,16 @@ pub fn naive_udaf() -> Arc<AggregateUDF> {
 struct Naive;
 
 impl Function for Naive {
-    const SPEC: &'static Spec = &Spec { name: "naive", roles: &[Role::Treated, Role::Error], phi: false };
+    const SPEC: &'static Spec = &Spec::new("naive", &[Role::Treated, Role::Error]);
 
     type State = Sums;
 
-    fn terms(rows: &Rows<'_>) -> Terms {
+    fn terms(rows: &Rows<'_>, _call: &Call) -> Terms {
         Terms::mean(observed_errors(rows))
     }
 
-    fn value(state: &Sums, group: usize, _lambda: f64) -> Option<f64> {
-        state.ratio(group)
+    fn values(state: &Sums, _call: &Call) -> Result<ArrayRef> {
+        Ok(numbers((0..state.groups()).map(|group| state.ratio(group))))
     }
 
     fn documentation() -> Documentation {

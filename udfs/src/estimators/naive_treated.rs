@@ -1,11 +1,14 @@
 use std::sync::Arc;
 
+use arrow::array::ArrayRef;
+use datafusion_common::Result;
 use datafusion_expr::{AggregateUDF, Documentation};
 
 use super::observed_errors;
-use crate::args::{Role, Rows, Spec};
+use crate::args::{Call, Role, Rows, Spec};
 use crate::docs;
-use crate::state::{Sums, Terms};
+use crate::results::numbers;
+use crate::state::{State, Sums, Terms};
 use crate::udaf::{Function, udaf};
 
 /// Mean error over the treated rows alone: `Σ o·e / Σ o`.
@@ -20,16 +23,16 @@ pub fn naive_treated_udaf() -> Arc<AggregateUDF> {
 struct NaiveTreated;
 
 impl Function for NaiveTreated {
-    const SPEC: &'static Spec = &Spec { name: "naive_treated", roles: &[Role::Treated, Role::Error], phi: false };
+    const SPEC: &'static Spec = &Spec::new("naive_treated", &[Role::Treated, Role::Error]);
 
     type State = Sums;
 
-    fn terms(rows: &Rows<'_>) -> Terms {
+    fn terms(rows: &Rows<'_>, _call: &Call) -> Terms {
         Terms { numerators: observed_errors(rows), denominators: Some(rows.treated().to_vec()) }
     }
 
-    fn value(state: &Sums, group: usize, _lambda: f64) -> Option<f64> {
-        state.ratio(group)
+    fn values(state: &Sums, _call: &Call) -> Result<ArrayRef> {
+        Ok(numbers((0..state.groups()).map(|group| state.ratio(group))))
     }
 
     fn documentation() -> Documentation {

@@ -1,11 +1,14 @@
 use std::sync::Arc;
 
+use arrow::array::ArrayRef;
+use datafusion_common::Result;
 use datafusion_expr::{AggregateUDF, Documentation};
 
 use super::ips_terms;
-use crate::args::{Role, Rows, Spec};
+use crate::args::{Call, Role, Rows, Spec};
 use crate::docs;
-use crate::state::{Sums, Terms};
+use crate::results::numbers;
+use crate::state::{State, Sums, Terms};
 use crate::udaf::{Function, udaf};
 use crate::{args, weights};
 
@@ -23,20 +26,19 @@ pub fn snips_udaf() -> Arc<AggregateUDF> {
 struct Snips;
 
 impl Function for Snips {
-    const SPEC: &'static Spec =
-        &Spec { name: "snips", roles: &[Role::Treated, Role::Propensity, Role::Error], phi: false };
+    const SPEC: &'static Spec = &Spec::new("snips", &[Role::Treated, Role::Propensity, Role::Error]);
 
     type State = Sums;
 
-    fn terms(rows: &Rows<'_>) -> Terms {
+    fn terms(rows: &Rows<'_>, _call: &Call) -> Terms {
         Terms {
             numerators: ips_terms(rows),
             denominators: Some(args::map2(rows.treated(), rows.propensity(), weights::inverse_propensity)),
         }
     }
 
-    fn value(state: &Sums, group: usize, _lambda: f64) -> Option<f64> {
-        state.ratio(group)
+    fn values(state: &Sums, _call: &Call) -> Result<ArrayRef> {
+        Ok(numbers((0..state.groups()).map(|group| state.ratio(group))))
     }
 
     fn documentation() -> Documentation {

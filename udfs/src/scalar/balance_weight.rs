@@ -4,7 +4,7 @@ use datafusion_common::Result;
 use datafusion_expr::ScalarUDF;
 
 use super::{RowFunction, udf};
-use crate::args::{Role, Spec};
+use crate::args::{Divides, Role, Spec};
 use crate::weights;
 
 /// Balance weight `o/p − (1−o)/(1−p)`.
@@ -18,7 +18,7 @@ pub fn balance_weight_udf() -> Arc<ScalarUDF> {
     udf::<2, BalanceWeight>()
 }
 
-const SPEC: Spec = Spec { name: "balance_weight", roles: &[Role::Treated, Role::Propensity], phi: true };
+const SPEC: Spec = Spec::new("balance_weight", &[Role::Treated, Role::Propensity]).divides(Divides::Both);
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct BalanceWeight;

@@ -15,7 +15,7 @@ pub fn inverse_propensity_weight_udf() -> Arc<ScalarUDF> {
     udf::<2, InversePropensityWeight>()
 }
 
-const SPEC: Spec = Spec { name: "inverse_propensity_weight", roles: &[Role::Treated, Role::Propensity], phi: false };
+const SPEC: Spec = Spec::new("inverse_propensity_weight", &[Role::Treated, Role::Propensity]);
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct InversePropensityWeight;

@@ -1,7 +1,10 @@
 //! What the aggregates remember of the rows they have seen.
 
+mod arms;
+mod comoments;
 mod moments;
 mod sums;
+mod weighted;
 
 use std::fmt::Debug;
 
@@ -10,8 +13,11 @@ use arrow::datatypes::DataType;
 use datafusion_common::Result;
 use datafusion_expr::EmitTo;
 
-pub(crate) use moments::{Moments, Weighted};
+pub(crate) use arms::{Arms, Covariates};
+pub(crate) use comoments::{Comoment, Comoments, FULL_WIDTH};
+pub(crate) use moments::Moments;
 pub(crate) use sums::{Sums, Terms};
+pub(crate) use weighted::Weighted;
 
 use crate::args::{Rows, Spec};
 
@@ -22,6 +28,9 @@ use crate::args::{Rows, Spec};
 pub(crate) trait State: Default + Clone + Debug + Send + Sync + 'static {
     /// What one batch of rows adds.
     type Terms;
+
+    /// Whether rows can be taken out again; a sliding window is else computed anew for each row.
+    const RETRACTS: bool;
 
     /// Names and types of [`State::arrays`]; none is ever NULL.
     fn fields() -> Vec<(&'static str, DataType)>;

@@ -8,15 +8,8 @@ use arrow::datatypes::{DataType, Field, Float64Type, UInt64Type};
 use datafusion_common::Result;
 use datafusion_expr::EmitTo;
 
-use super::State;
+use super::{State, Weighted};
 use crate::args::{Rows, Spec};
-use crate::phi::two_lengths;
-
-/// The vectors of a batch: `weight · φ` of each row, behind one leading element if there is one.
-pub(crate) struct Weighted {
-    pub(crate) lead: Option<Vec<f64>>,
-    pub(crate) weights: Vec<f64>,
-}
 
 /// Count, mean vector and total squared distance to it, by Welford's and Chan's updates.
 #[derive(Debug, Clone, Default)]
@@ -53,8 +46,7 @@ impl Moments {
             self.width = width;
             self.mean.resize(self.count.len() * width, 0.0);
         } else if self.width != width {
-            let lead = usize::from(spec.lambda().is_some());
-            return Err(two_lengths(spec, self.width - lead, width - lead));
+            return Err(spec.two_widths(self.width, width));
         }
         Ok(())
     }
@@ -94,117 +86,10 @@ impl Moments {
     }
 }
 
-impl Weighted {
-    fn width(&self, rows: &Rows<'_>) -> usize {
-        usize::from(self.lead.is_some()) + rows.phi.width()
-    }
-
-    /// Hands out the vectors, end to end, a cache-sized run of rows at a time.
-    fn for_each_run(&self, rows: &Rows<'_>, mut visit: impl FnMut(usize, &[f64])) {
-        const ELEMENTS: usize = 2048;
-        let width = self.width(rows);
-        let run = (ELEMENTS / width).max(1);
-        let mut vectors = vec![0.0; run.min(self.weights.len()) * width];
-        for (at, weights) in self.weights.chunks(run).enumerate() {
-            let start = at * run;
-            let vectors = &mut vectors[..weights.len() * width];
-            if let Some(lead) = &self.lead {
-                for (vector, &lead) in vectors.chunks_exact_mut(width).zip(&lead[start..]) {
-                    vector[0] = lead;
-                }
-            }
-            match rows.selection() {
-                None => rows.phi.weigh(weights, |i| start + i, width, vectors),
-                Some(selection) => {
-                    let selection = &selection[start..];
-                    rows.phi.weigh(weights, |i| selection[i], width, vectors);
-                }
-            }
-            visit(start, vectors);
-        }
-    }
-
-    /// Moments of the batch, from sums of distances to `near` (a vector close to the mean).
-    fn moments(&self, rows: &Rows<'_>, near: Option<&[f64]>) -> (Vec<f64>, f64) {
-        let width = self.width(rows);
-        let mut block = near.map(Block::new);
-        self.for_each_run(rows, |_, vectors| {
-            block.get_or_insert_with(|| Block::new(&vectors[..width])).add(vectors);
-        });
-        match block {
-            Some(block) => block.finish(width, self.weights.len()),
-            None => (vec![0.0; width], 0.0),
-        }
-    }
-}
-
-const LANES: usize = 8;
-
-/// Sums of `x − near` and `(x − near)²`, kept for several vectors side by side so that every
-/// step of the loop is a whole number of lanes.
-struct Block {
-    near: Vec<[f64; LANES]>,
-    sum: Vec<[f64; LANES]>,
-    square: Vec<[f64; LANES]>,
-}
-
-impl Block {
-    fn new(near: &[f64]) -> Self {
-        let width = near.len();
-        let side_by_side = LANES / gcd(width, LANES);
-        let near: Vec<_> = near.repeat(side_by_side).as_chunks().0.to_vec();
-        Self { sum: vec![[0.0; LANES]; near.len()], square: vec![[0.0; LANES]; near.len()], near }
-    }
-
-    fn add(&mut self, vectors: &[f64]) {
-        let stride = self.near.len() * LANES;
-        let whole = vectors.len() - vectors.len() % stride;
-        let tiles = self.near.iter().zip(&mut self.sum).zip(&mut self.square);
-        for (at, ((&near, sum), square)) in tiles.enumerate() {
-            let (mut s, mut q) = (*sum, *square);
-            for vectors in vectors[..whole].chunks_exact(stride) {
-                let tile = &vectors[at * LANES..][..LANES];
-                for k in 0..LANES {
-                    let distance = tile[k] - near[k];
-                    s[k] += distance;
-                    q[k] += distance * distance;
-                }
-            }
-            (*sum, *square) = (s, q);
-        }
-        let near = self.near.as_flattened().iter();
-        let sum = self.sum.as_flattened_mut().iter_mut();
-        let square = self.square.as_flattened_mut().iter_mut();
-        for (((x, near), sum), square) in vectors[whole..].iter().zip(near).zip(sum).zip(square) {
-            let distance = x - near;
-            *sum += distance;
-            *square += distance * distance;
-        }
-    }
-
-    fn finish(self, width: usize, count: usize) -> (Vec<f64>, f64) {
-        let count = count as f64;
-        let mut sum = vec![0.0; width];
-        for vector in self.sum.as_flattened().chunks_exact(width) {
-            for (sum, x) in sum.iter_mut().zip(vector) {
-                *sum += x;
-            }
-        }
-        let square: f64 = self.square.as_flattened().iter().sum();
-        let moved: f64 = sum.iter().map(|s| s * s).sum();
-        let near = self.near.as_flattened();
-        let mean = sum.iter().zip(near).map(|(s, near)| near + s / count);
-        let spread = square - moved / count;
-        (mean.collect(), if spread < 0.0 { 0.0 } else { spread })
-    }
-}
-
-fn gcd(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { gcd(b, a % b) }
-}
-
 impl State for Moments {
     type Terms = Weighted;
+
+    const RETRACTS: bool = true;
 
     fn fields() -> Vec<(&'static str, DataType)> {
         let element = Field::new_list_field(DataType::Float64, false);
@@ -227,15 +112,15 @@ impl State for Moments {
 
     fn add(&mut self, rows: &Rows<'_>, terms: &Weighted) -> Result<()> {
         self.set_width(rows.spec, terms.width(rows))?;
-        let (mean, spread) = terms.moments(rows, self.get(0).map(|group| group.mean));
-        let batch = Moment { count: rows.len() as u64, mean: &mean, spread };
+        let (mean, spreads) = terms.moments(rows, self.get(0).map(|group| group.mean));
+        let batch = Moment { count: rows.len() as u64, mean: &mean, spread: spreads.iter().sum() };
         self.merge_one(0, &batch);
         if self.spread[0].is_finite() { Ok(()) } else { Err(rows.not_finite()) }
     }
 
     fn retract(&mut self, rows: &Rows<'_>, terms: &Weighted) -> Result<()> {
-        let (mean, spread) = terms.moments(rows, self.get(0).map(|group| group.mean));
-        let batch = Moment { count: rows.len() as u64, mean: &mean, spread };
+        let (mean, spreads) = terms.moments(rows, self.get(0).map(|group| group.mean));
+        let batch = Moment { count: rows.len() as u64, mean: &mean, spread: spreads.iter().sum() };
         self.unmerge_one(0, &batch);
         Ok(())
     }

@@ -109,6 +109,8 @@ impl Sums {
 impl State for Sums {
     type Terms = Terms;
 
+    const RETRACTS: bool = true;
+
     fn fields() -> Vec<(&'static str, DataType)> {
         vec![("count", DataType::UInt64), ("numerator", DataType::Float64), ("denominator", DataType::Float64)]
     }

@@ -1,0 +1,209 @@
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, BooleanArray};
+use arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion_common::{Result, ScalarValue, exec_err, not_impl_err};
+use datafusion_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion_expr::utils::{AggregateOrderSensitivity, format_state_name};
+use datafusion_expr::{
+    Accumulator, AggregateUDF, AggregateUDFImpl, Documentation, EmitTo, GroupsAccumulator, ReversedUDAF, Signature,
+};
+
+use super::stored::{States, coerce, state_signature, state_type, stored};
+use crate::args::Spec;
+use crate::docs;
+use crate::state::{Comoments, State};
+
+/// One state out of many: what [`balance_state`](crate::balance_state_udaf) would give for all their rows.
+///
+/// `balance_merge(state)`: states of one φ, in any order; equal to a scan of the rows up to rounding. A NULL state has no
+/// rows. NULL without a row.
+pub fn balance_merge_udaf() -> Arc<AggregateUDF> {
+    let documentation = Documentation::builder(
+        docs::BALANCE,
+        "Puts stored states together: what `balance_state` would give for all of their rows. The states must come from \
+         the same phi. NULL states are skipped; NULL if there is no other. Rolling windows of days need no rescan: \
+         `balance_merge(state) OVER (ORDER BY day ROWS 6 PRECEDING)`.",
+        "balance_merge(state)",
+    )
+    .with_argument("state", "A value that `balance_state` or `balance_merge` gave.")
+    .with_sql_example(format!("```sql\n{EXAMPLE}\n```"))
+    .with_related_udf("balance_state")
+    .build();
+    Arc::new(AggregateUDF::from(BalanceMerge { signature: state_signature(), documentation }))
+}
+
+const EXAMPLE: &str = "> SELECT bmse_of(balance_merge(state)) AS bmse
+  FROM (SELECT day, balance_state(clicked, p, age) AS state
+        FROM (VALUES (1, 1, 0.5, 3.0), (1, 0, 0.5, 4.0), (2, 1, 0.8, 2.0), (2, 0, 0.2, 1.0)) AS log (day, clicked, p, age)
+        GROUP BY day);
++------------+
+| bmse       |
++------------+
+| 0.03515625 |
++------------+";
+
+const SPEC: Spec = Spec::new("balance_merge", &[]);
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct BalanceMerge {
+    signature: Signature,
+    documentation: Documentation,
+}
+
+impl AggregateUDFImpl for BalanceMerge {
+    fn name(&self) -> &str {
+        SPEC.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
+        coerce(SPEC.name, arg_types)
+    }
+
+    fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
+        Ok(state_type())
+    }
+
+    fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
+        let fields = Comoments::fields().into_iter();
+        Ok(fields
+            .map(|(name, data_type)| Arc::new(Field::new(format_state_name(args.name, name), data_type, false)))
+            .collect())
+    }
+
+    fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        let mut merged = Merged::new(&args)?;
+        merged.0.resize(1);
+        Ok(Box::new(merged))
+    }
+
+    fn groups_accumulator_supported(&self, _args: AccumulatorArgs) -> bool {
+        true
+    }
+
+    fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
+        Ok(Box::new(Merged::new(&args)?))
+    }
+
+    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
+        AggregateOrderSensitivity::Insensitive
+    }
+
+    fn reverse_expr(&self) -> ReversedUDAF {
+        ReversedUDAF::Identical
+    }
+
+    fn documentation(&self) -> Option<&Documentation> {
+        Some(&self.documentation)
+    }
+}
+
+#[derive(Debug)]
+struct Merged(Comoments);
+
+impl Merged {
+    fn new(args: &AccumulatorArgs) -> Result<Self> {
+        if args.is_distinct {
+            return not_impl_err!(
+                "{}(DISTINCT ...) is not supported: states of equal rows are not duplicates",
+                SPEC.name
+            );
+        }
+        Ok(Self(Comoments::default()))
+    }
+
+    fn shift(
+        state: &mut Comoments,
+        values: &[ArrayRef],
+        filter: Option<&BooleanArray>,
+        group: impl Fn(usize) -> usize,
+        adds: bool,
+    ) -> Result<()> {
+        let states = States::read(SPEC.name, &values[0]);
+        let passes = |row: usize| filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row));
+        for row in (0..states.len()).filter(|&row| passes(row)) {
+            let Some(other) = states.get(row)? else { continue };
+            if let Some(width) = state.width().filter(|&width| width != other.mean.len()) {
+                return exec_err!(
+                    "{}: argument 1 (state) comes from a phi of {width} and from one of {} elements: merge states of \
+                     one phi",
+                    SPEC.name,
+                    other.mean.len()
+                );
+            }
+            state.move_one(&SPEC, group(row), &other, adds)?;
+        }
+        Ok(())
+    }
+}
+
+impl Accumulator for Merged {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        Self::shift(&mut self.0, values, None, |_| 0, true)
+    }
+
+    fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        Self::shift(&mut self.0, values, None, |_| 0, false)
+    }
+
+    fn supports_retract_batch(&self) -> bool {
+        true
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        self.0.merge(&SPEC, states, |_| 0)
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        ScalarValue::try_from_array(&stored(&self.0), 0)
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        self.0.clone().arrays().iter().map(|array| ScalarValue::try_from_array(array, 0)).collect()
+    }
+
+    fn size(&self) -> usize {
+        size_of_val(self) + self.0.size()
+    }
+}
+
+impl GroupsAccumulator for Merged {
+    fn update_batch(
+        &mut self,
+        values: &[ArrayRef],
+        group_indices: &[usize],
+        opt_filter: Option<&BooleanArray>,
+        total_num_groups: usize,
+    ) -> Result<()> {
+        self.0.resize(total_num_groups);
+        Self::shift(&mut self.0, values, opt_filter, |row| group_indices[row], true)
+    }
+
+    fn merge_batch(&mut self, values: &[ArrayRef], group_indices: &[usize], total_num_groups: usize) -> Result<()> {
+        self.0.resize(total_num_groups);
+        self.0.merge(&SPEC, values, |row| group_indices[row])
+    }
+
+    fn convert_to_state(&self, values: &[ArrayRef], opt_filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
+        let mut state = Comoments::default();
+        state.resize(values[0].len());
+        Self::shift(&mut state, values, opt_filter, |row| row, true)?;
+        Ok(state.arrays())
+    }
+
+    fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
+        Ok(stored(&self.0.take(emit_to)))
+    }
+
+    fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
+        Ok(self.0.take(emit_to).arrays())
+    }
+
+    fn size(&self) -> usize {
+        self.0.size()
+    }
+}

@@ -1,0 +1,64 @@
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::DataType;
+use datafusion_common::Result;
+use datafusion_expr::{AggregateUDF, Documentation};
+
+use super::imbalance;
+use crate::args::{Call, Role, Rows, Spec};
+use crate::docs;
+use crate::results::{list_type, lists};
+use crate::state::{Moments, State, Weighted};
+use crate::udaf::{Function, udaf};
+
+/// The imbalance, element by element: `mean(w·φ)` over all rows, with `w = o/p − (1−o)/(1−p)`.
+///
+/// `balance_vector(treated, propensity [, phi, ...])`: a list as long as φ, in φ's unit, whose squared length is
+/// [`bmse`](crate::bmse_udaf). An element above 0 says that treated rows weigh too much where that element is large: the
+/// propensity is too low there. NULL without a row.
+///
+/// Source: Li et al., ICML 2023, section 3.3.
+pub fn balance_vector_udaf() -> Arc<AggregateUDF> {
+    udaf::<BalanceVector>()
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct BalanceVector;
+
+impl Function for BalanceVector {
+    const SPEC: &'static Spec = &Spec::new("balance_vector", &[Role::Treated, Role::Propensity]).with_phi();
+
+    type State = Moments;
+
+    fn terms(rows: &Rows<'_>, _call: &Call) -> Weighted {
+        imbalance(rows)
+    }
+
+    fn return_type(_arguments: &[DataType]) -> DataType {
+        list_type()
+    }
+
+    fn values(state: &Moments, _call: &Call) -> Result<ArrayRef> {
+        Ok(lists((0..state.groups()).map(|group| state.get(group).map(|moment| moment.mean.iter().copied()))))
+    }
+
+    fn documentation() -> Documentation {
+        docs::aggregate(
+            Self::SPEC,
+            docs::BALANCE,
+            "The imbalance of each element of phi, with its sign: the mean of `w * phi` over all rows. `bmse` is its \
+             squared length. Above 0, the propensity is too low where the element is large; below 0, too high. NULL \
+             if no row counts.",
+            "> SELECT balance_vector(clicked, p, mobile, age) AS imbalance
+  FROM (VALUES (1, 0.5, 1.0, 30.0), (1, 0.8, 0.0, 20.0), (0, 0.5, 1.0, 40.0), (0, 0.2, 0.0, 10.0))
+    AS log (clicked, p, mobile, age);
++---------------+
+| imbalance     |
++---------------+
+| [0.0, -1.875] |
++---------------+",
+            &["bmse", "balance_test"],
+        )
+    }
+}

@@ -1,0 +1,47 @@
+//! Arrays of results, one entry a group.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Float64Array, Float64Builder, ListBuilder, StructArray, UInt64Array};
+use arrow::buffer::NullBuffer;
+use arrow::datatypes::{DataType, Field, Fields};
+
+/// One number a group.
+pub(crate) fn numbers(values: impl IntoIterator<Item = Option<f64>>) -> ArrayRef {
+    Arc::new(values.into_iter().collect::<Float64Array>())
+}
+
+/// One count a group.
+pub(crate) fn counts(values: impl IntoIterator<Item = Option<u64>>) -> ArrayRef {
+    Arc::new(values.into_iter().collect::<UInt64Array>())
+}
+
+/// The type of [`lists`].
+pub(crate) fn list_type() -> DataType {
+    DataType::new_list(DataType::Float64, true)
+}
+
+/// One list of numbers a group.
+pub(crate) fn lists<T: Into<Option<f64>>>(
+    values: impl IntoIterator<Item = Option<impl IntoIterator<Item = T>>>,
+) -> ArrayRef {
+    let mut lists = ListBuilder::new(Float64Builder::new());
+    for list in values {
+        let is_valid = list.is_some();
+        list.into_iter().flatten().for_each(|value| lists.values().append_option(value.into()));
+        lists.append(is_valid);
+    }
+    Arc::new(lists.finish())
+}
+
+/// The type of a struct with these fields.
+pub(crate) fn struct_type<const N: usize>(fields: [(&str, DataType); N]) -> DataType {
+    let fields = fields.into_iter().map(|(name, data_type)| Field::new(name, data_type, true));
+    DataType::Struct(fields.collect::<Fields>())
+}
+
+/// One struct a group, of the type `data_type`; NULL where `is_valid` says no.
+pub(crate) fn structs(data_type: &DataType, columns: Vec<ArrayRef>, is_valid: Vec<bool>) -> ArrayRef {
+    let DataType::Struct(fields) = data_type else { unreachable!("{data_type} was made by struct_type") };
+    Arc::new(StructArray::new(fields.clone(), columns, Some(NullBuffer::from(is_valid))))
+}

@@ -1,0 +1,299 @@
+//! Mean and covariance of a vector.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, Float64Array, LargeListArray, UInt64Array};
+use arrow::buffer::OffsetBuffer;
+use arrow::datatypes::{DataType, Field, Float64Type, UInt64Type};
+use datafusion_common::Result;
+use datafusion_expr::EmitTo;
+use nalgebra::{DMatrix, DMatrixView};
+
+use super::{State, Weighted};
+use crate::args::{Rows, Spec};
+
+/// The widest vectors whose whole covariance is kept; of wider ones, only the variances are.
+pub(crate) const FULL_WIDTH: usize = 64;
+
+/// Count, mean vector and comoments (sums of products of distances to the mean), by Welford's and Chan's updates.
+///
+/// Comoments are the lower triangle of their matrix, row by row, up to [`FULL_WIDTH`], and its diagonal beyond.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Comoments {
+    /// Elements of a vector, 0 until the first row.
+    width: usize,
+    count: Vec<u64>,
+    /// One vector a group, end to end.
+    mean: Vec<f64>,
+    /// [`packed_length`] numbers a group, end to end.
+    comoment: Vec<f64>,
+}
+
+/// Comoments of one group, or of one batch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Comoment<'a> {
+    pub(crate) count: u64,
+    pub(crate) mean: &'a [f64],
+    comoment: &'a [f64],
+}
+
+fn is_full(width: usize) -> bool {
+    width <= FULL_WIDTH
+}
+
+fn packed_length(width: usize) -> usize {
+    if is_full(width) { width * (width + 1) / 2 } else { width }
+}
+
+/// Place of the comoment of element `k` with itself.
+fn diagonal(width: usize, k: usize) -> usize {
+    if is_full(width) { k * (k + 3) / 2 } else { k }
+}
+
+impl<'a> Comoment<'a> {
+    /// Comoments from their parts, if these fit together.
+    pub(crate) fn from_parts(count: u64, mean: &'a [f64], comoment: &'a [f64]) -> Option<Self> {
+        (comoment.len() == packed_length(mean.len())).then_some(Self { count, mean, comoment })
+    }
+
+    /// The comoments as they are kept.
+    pub(crate) fn packed(&self) -> &'a [f64] {
+        self.comoment
+    }
+
+    /// Whether covariances are known, beside variances.
+    pub(crate) fn is_full(&self) -> bool {
+        is_full(self.mean.len())
+    }
+
+    /// Sum of squared distances of element `k` to its mean.
+    pub(crate) fn spread(&self, k: usize) -> f64 {
+        self.comoment[diagonal(self.mean.len(), k)]
+    }
+
+    /// Sum of products of the distances of elements `i` and `j` to their means; needs [`Comoment::is_full`].
+    pub(crate) fn product(&self, i: usize, j: usize) -> f64 {
+        let (low, high) = (i.min(j), i.max(j));
+        self.comoment[high * (high + 1) / 2 + low]
+    }
+
+    /// Sum of all [`Comoment::spread`].
+    pub(crate) fn total_spread(&self) -> f64 {
+        (0..self.mean.len()).map(|k| self.spread(k)).sum()
+    }
+}
+
+impl Comoments {
+    /// The comoments of a group, `None` if it has no row.
+    pub(crate) fn get(&self, group: usize) -> Option<Comoment<'_>> {
+        let (count, packed) = (self.count[group], packed_length(self.width));
+        (count > 0).then(|| Comoment {
+            count,
+            mean: &self.mean[group * self.width..][..self.width],
+            comoment: &self.comoment[group * packed..][..packed],
+        })
+    }
+
+    /// Elements of a vector, once there is one.
+    pub(crate) fn width(&self) -> Option<usize> {
+        (self.width > 0).then_some(self.width)
+    }
+
+    /// Adds a group's rows to another, or takes out those added before. All vectors are of one width.
+    pub(crate) fn move_one(&mut self, spec: &Spec, group: usize, other: &Comoment<'_>, adds: bool) -> Result<()> {
+        self.set_width(spec, other.mean.len())?;
+        self.shift(group, other, adds);
+        Ok(())
+    }
+
+    fn set_width(&mut self, spec: &Spec, width: usize) -> Result<()> {
+        if self.width == 0 {
+            self.width = width;
+            self.mean.resize(self.count.len() * width, 0.0);
+            self.comoment.resize(self.count.len() * packed_length(width), 0.0);
+        } else if self.width != width {
+            return Err(spec.two_widths(self.width, width));
+        }
+        Ok(())
+    }
+
+    /// Adds `other` to a group, or takes it out.
+    fn shift(&mut self, group: usize, other: &Comoment<'_>, adds: bool) {
+        let (width, packed) = (self.width, packed_length(self.width));
+        let before = self.count[group];
+        let after = if adds { before + other.count } else { before - other.count };
+        self.count[group] = after;
+        let mean = &mut self.mean[group * width..][..width];
+        let comoment = &mut self.comoment[group * packed..][..packed];
+        if after == 0 {
+            mean.fill(0.0);
+            comoment.fill(0.0);
+            return;
+        }
+        let sign = if adds { 1.0 } else { -1.0 };
+        let fraction = sign * other.count as f64 / after as f64;
+        let delta: Vec<f64> = mean.iter().zip(other.mean).map(|(mean, other)| other - mean).collect();
+        mean.iter_mut().zip(&delta).for_each(|(mean, delta)| *mean += delta * fraction);
+        comoment.iter_mut().zip(other.comoment).for_each(|(own, other)| *own += sign * other);
+        add_products(comoment, &delta, fraction * before as f64);
+        if !adds {
+            (0..width).map(|k| diagonal(width, k)).for_each(|place| comoment[place] = comoment[place].max(0.0));
+        }
+    }
+
+    fn batch(&self, rows: &Rows<'_>, terms: &Weighted) -> (Vec<f64>, Vec<f64>) {
+        let near = self.get(0).map(|group| group.mean);
+        if is_full(self.width) { full_moments(terms, rows, near) } else { terms.moments(rows, near) }
+    }
+
+    fn is_finite(&self, group: usize) -> bool {
+        let packed = packed_length(self.width);
+        let comoment = &self.comoment[group * packed..][..packed];
+        (0..self.width).all(|k| comoment[diagonal(self.width, k)].is_finite())
+    }
+}
+
+/// Adds `scale · x xᵀ` to comoments.
+fn add_products(comoment: &mut [f64], x: &[f64], scale: f64) {
+    if !is_full(x.len()) {
+        comoment.iter_mut().zip(x).for_each(|(own, x)| *own += scale * x * x);
+        return;
+    }
+    let mut rest = comoment;
+    for (i, &a) in x.iter().enumerate() {
+        let (row, below) = rest.split_at_mut(i + 1);
+        let a = scale * a;
+        row.iter_mut().zip(x).for_each(|(own, b)| *own += a * b);
+        rest = below;
+    }
+}
+
+/// Means and comoments of a batch, from products of distances to `near`, a vector close to the mean.
+fn full_moments(terms: &Weighted, rows: &Rows<'_>, near: Option<&[f64]>) -> (Vec<f64>, Vec<f64>) {
+    let width = terms.width(rows);
+    let mut near = near.map(<[f64]>::to_vec);
+    let mut sum = vec![0.0; width];
+    let mut products = DMatrix::<f64>::zeros(width, width);
+    terms.for_each_run(rows, |_, vectors| {
+        let near = near.get_or_insert_with(|| vectors[..width].to_vec());
+        for vector in vectors.chunks_exact_mut(width) {
+            for ((x, near), sum) in vector.iter_mut().zip(&*near).zip(&mut sum) {
+                *x -= near;
+                *sum += *x;
+            }
+        }
+        let distances = DMatrixView::from_slice(vectors, width, vectors.len() / width);
+        products.gemm(1.0, &distances, &distances.transpose(), 1.0);
+    });
+    let count = rows.len() as f64;
+    let mut comoment: Vec<f64> = (0..width).flat_map(|i| (0..=i).map(move |j| (i, j))).map(|at| products[at]).collect();
+    add_products(&mut comoment, &sum, -1.0 / count);
+    for k in 0..width {
+        let spread = &mut comoment[diagonal(width, k)];
+        if *spread < 0.0 {
+            *spread = 0.0;
+        }
+    }
+    let near = near.unwrap_or_else(|| vec![0.0; width]);
+    (sum.iter().zip(near).map(|(sum, near)| near + sum / count).collect(), comoment)
+}
+
+impl State for Comoments {
+    type Terms = Weighted;
+
+    const RETRACTS: bool = true;
+
+    fn fields() -> Vec<(&'static str, DataType)> {
+        let list = || DataType::LargeList(Arc::new(Field::new_list_field(DataType::Float64, false)));
+        vec![("count", DataType::UInt64), ("mean", list()), ("comoment", list())]
+    }
+
+    fn resize(&mut self, groups: usize) {
+        self.count.resize(groups, 0);
+        self.mean.resize(groups * self.width, 0.0);
+        self.comoment.resize(groups * packed_length(self.width), 0.0);
+    }
+
+    fn groups(&self) -> usize {
+        self.count.len()
+    }
+
+    fn add(&mut self, rows: &Rows<'_>, terms: &Weighted) -> Result<()> {
+        self.set_width(rows.spec, terms.width(rows))?;
+        let (mean, comoment) = self.batch(rows, terms);
+        self.shift(0, &Comoment { count: rows.len() as u64, mean: &mean, comoment: &comoment }, true);
+        if self.is_finite(0) { Ok(()) } else { Err(rows.not_finite()) }
+    }
+
+    fn retract(&mut self, rows: &Rows<'_>, terms: &Weighted) -> Result<()> {
+        let (mean, comoment) = self.batch(rows, terms);
+        self.shift(0, &Comoment { count: rows.len() as u64, mean: &mean, comoment: &comoment }, false);
+        Ok(())
+    }
+
+    fn add_grouped(&mut self, rows: &Rows<'_>, terms: &Weighted, groups: &[usize]) -> Result<()> {
+        let width = terms.width(rows);
+        self.set_width(rows.spec, width)?;
+        let packed = packed_length(width);
+        terms.for_each_run(rows, |start, vectors| {
+            for (vector, &group) in vectors.chunks_exact_mut(width).zip(&groups[start..]) {
+                self.count[group] += 1;
+                let step = 1.0 / self.count[group] as f64;
+                let mean = &mut self.mean[group * width..][..width];
+                for (x, mean) in vector.iter_mut().zip(mean) {
+                    *x -= *mean;
+                    *mean += *x * step;
+                }
+                add_products(&mut self.comoment[group * packed..][..packed], vector, 1.0 - step);
+            }
+        });
+        if groups.iter().all(|&group| self.is_finite(group)) { Ok(()) } else { Err(rows.not_finite()) }
+    }
+
+    fn merge(&mut self, spec: &Spec, states: &[ArrayRef], group: impl Fn(usize) -> usize) -> Result<()> {
+        let counts = states[0].as_primitive::<UInt64Type>().values();
+        let (means, comoments) = (states[1].as_list::<i64>(), states[2].as_list::<i64>());
+        let list = |lists: &LargeListArray, i: usize| {
+            let offsets = lists.value_offsets();
+            offsets[i] as usize..offsets[i + 1] as usize
+        };
+        let mean_values = means.values().as_primitive::<Float64Type>().values();
+        let comoment_values = comoments.values().as_primitive::<Float64Type>().values();
+        for (i, &count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+            let (mean, comoment) = (&mean_values[list(means, i)], &comoment_values[list(comoments, i)]);
+            self.move_one(spec, group(i), &Comoment { count, mean, comoment }, true)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, emit_to: EmitTo) -> Self {
+        let times = |width: usize| match emit_to {
+            EmitTo::All => EmitTo::All,
+            EmitTo::First(groups) => EmitTo::First(groups * width),
+        };
+        Self {
+            width: self.width,
+            count: emit_to.take_needed(&mut self.count),
+            mean: times(self.width).take_needed(&mut self.mean),
+            comoment: times(packed_length(self.width)).take_needed(&mut self.comoment),
+        }
+    }
+
+    fn arrays(self) -> Vec<ArrayRef> {
+        let groups = self.count.len();
+        let lists = |width: usize, values: Vec<f64>| -> ArrayRef {
+            let element = Arc::new(Field::new_list_field(DataType::Float64, false));
+            let offsets = OffsetBuffer::from_repeated_length(width, groups);
+            Arc::new(LargeListArray::new(element, offsets, Arc::new(Float64Array::from(values)), None))
+        };
+        vec![
+            Arc::new(UInt64Array::from(self.count)),
+            lists(self.width, self.mean),
+            lists(packed_length(self.width), self.comoment),
+        ]
+    }
+
+    fn size(&self) -> usize {
+        (self.count.capacity() + self.mean.capacity() + self.comoment.capacity()) * size_of::<f64>()
+    }
+}
