@@ -114,8 +114,10 @@ pub(crate) struct Spec {
     pub(crate) roles: &'static [Role],
     /// Whether φ follows the roles.
     pub(crate) phi: bool,
-    /// Whether φ are covariates, of which there must be one.
-    covariates: bool,
+    /// What φ is called.
+    pub(crate) vector: &'static str,
+    /// Whether φ must be given.
+    needs_vector: bool,
     /// Elements that the state's vectors have in front of φ's.
     leads: usize,
     divides: Divides,
@@ -124,7 +126,7 @@ pub(crate) struct Spec {
 impl Spec {
     /// A function that weighs treated rows by `1 / p`.
     pub(crate) const fn new(name: &'static str, roles: &'static [Role]) -> Self {
-        Self { name, roles, phi: false, covariates: false, leads: 0, divides: Divides::Treated }
+        Self { name, roles, phi: false, vector: "phi", needs_vector: false, leads: 0, divides: Divides::Treated }
     }
 
     /// The function takes φ after its roles, and weighs untreated rows by `1 / (1 − p)` too.
@@ -134,7 +136,12 @@ impl Spec {
 
     /// The function takes covariates after its roles, at least one, and weighs untreated rows by `1 / (1 − p)` too.
     pub(crate) const fn with_covariates(self) -> Self {
-        Self { covariates: true, ..self.with_phi() }
+        Self { vector: "covariate", needs_vector: true, ..self.with_phi() }
+    }
+
+    /// The function's vectors come in an argument of another name.
+    pub(crate) const fn with_vector(self, name: &'static str) -> Self {
+        Self { vector: name, ..self }
     }
 
     pub(crate) const fn with_leads(self, leads: usize) -> Self {
@@ -164,7 +171,7 @@ impl Spec {
             };
         }
         syntax
-            + match (self.phi, self.covariates) {
+            + match (self.phi, self.needs_vector) {
                 (true, true) => ", covariate, ...)",
                 (true, false) => " [, phi, ...])",
                 (false, _) => ")",
@@ -175,15 +182,15 @@ impl Spec {
         let mut arguments: Vec<_> =
             self.roles.iter().map(|role| format!("{} is {}", role.name(), role.expects())).collect();
         if self.phi {
-            let or_nothing = if self.covariates { "" } else { ", or nothing (phi = 1)" };
-            arguments.push(format!("{} is {PHI_EXPECTS}{or_nothing}", self.phi_name()));
+            let or_nothing = if self.needs_vector { "" } else { ", or nothing (phi = 1)" };
+            arguments.push(format!("{} is {PHI_EXPECTS}{or_nothing}", self.vector));
         }
         format!("{}, where {}", self.syntax(), arguments.join("; "))
     }
 
     pub(crate) fn parameter_names(&self) -> Vec<&'static str> {
         let roles = self.roles.iter().map(|role| role.name());
-        roles.chain(self.phi.then_some(self.phi_name())).collect()
+        roles.chain(self.phi.then_some(self.vector)).collect()
     }
 
     /// A signature whose arguments can also be given by name.
@@ -198,7 +205,7 @@ impl Spec {
     pub(crate) fn coerce(&self, types: &[DataType]) -> Result<Vec<DataType>> {
         let most = self.roles.len();
         let needed = self.roles.iter().filter(|role| !role.is_optional()).count();
-        let least = needed + usize::from(self.covariates);
+        let least = needed + usize::from(self.needs_vector);
         let fixed = most.min(types.len());
         if types.len() < least || (types.len() > most && !self.phi) {
             let takes = match (self.phi, least == most) {
@@ -235,7 +242,7 @@ impl Spec {
             columns => {
                 for (at, data_type) in columns.iter().enumerate() {
                     if !is_number(data_type) && data_type != &DataType::Boolean {
-                        return refuse(fixed + at, self.phi_name(), PHI_EXPECTS);
+                        return refuse(fixed + at, self.vector, PHI_EXPECTS);
                     }
                     coerced.push(DataType::Float64);
                 }
@@ -303,11 +310,7 @@ impl Spec {
 
     pub(crate) fn phi_error(&self, what: impl std::fmt::Display) -> DataFusionError {
         let place = self.roles.len() + 1;
-        exec_datafusion_err!("{}: argument {place} ({}) {what}", self.name, self.phi_name())
-    }
-
-    pub(crate) fn phi_name(&self) -> &'static str {
-        if self.covariates { "covariate" } else { "phi" }
+        exec_datafusion_err!("{}: argument {place} ({}) {what}", self.name, self.vector)
     }
 }
 

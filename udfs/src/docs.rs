@@ -42,7 +42,7 @@ pub(crate) fn aggregate(
         documentation = documentation.with_argument(role.name(), argument(spec, role));
     }
     if spec.phi {
-        let name = spec.phi_name();
+        let name = spec.vector;
         documentation = documentation.with_argument(name, if name == "phi" { PHI } else { COVARIATES });
     }
     for name in related {

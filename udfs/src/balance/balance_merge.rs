@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray};
 use arrow::datatypes::{DataType, Field, FieldRef};
-use datafusion_common::{Result, ScalarValue, exec_err, not_impl_err};
+use datafusion_common::{Result, ScalarValue, not_impl_err};
 use datafusion_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion_expr::utils::{AggregateOrderSensitivity, format_state_name};
 use datafusion_expr::{
@@ -43,7 +43,7 @@ const EXAMPLE: &str = "> SELECT bmse_of(balance_merge(state)) AS bmse
 | 0.03515625 |
 +------------+";
 
-const SPEC: Spec = Spec::new("balance_merge", &[]);
+const SPEC: Spec = Spec::new("balance_merge", &[]).with_vector("state");
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct BalanceMerge {
@@ -127,14 +127,6 @@ impl Merged {
         let passes = |row: usize| filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row));
         for row in (0..states.len()).filter(|&row| passes(row)) {
             let Some(other) = states.get(row)? else { continue };
-            if let Some(width) = state.width().filter(|&width| width != other.mean.len()) {
-                return exec_err!(
-                    "{}: argument 1 (state) comes from a phi of {width} and from one of {} elements: merge states of \
-                     one phi",
-                    SPEC.name,
-                    other.mean.len()
-                );
-            }
             state.move_one(&SPEC, group(row), &other, adds)?;
         }
         Ok(())

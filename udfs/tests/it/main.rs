@@ -3,6 +3,7 @@
 
 mod accumulators;
 mod arguments;
+mod balance;
 mod differential;
 mod documentation;
 mod errors;
@@ -11,4 +12,5 @@ mod population;
 mod precision;
 mod scalars;
 mod sql;
+mod statistics;
 mod windows;
