@@ -29,7 +29,7 @@ SQL
 }
 
 say "1. A biased exposure log, its propensities wrong, its truth known"
-run simulate --users 2000 --items 500 --rows 400000 --seed 1 --output "$folder/log/"
+run simulate --users 500 --items 200 --rows 400000 --seed 1 --output "$folder/log/"
 
 say "2. How wrong are they, and where?"
 run audit "$job" --set vars.dir="$folder" --audit before

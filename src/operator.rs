@@ -199,7 +199,8 @@ mod tests {
     async fn a_table_is_opened_when_it_is_read() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("here.csv"), "x\n1\n2\n").unwrap();
-        let job = "[tables.here]\nurl = \"${dir}/here.csv\"\n[tables.absent]\nurl = \"${dir}/absent.csv\"\n";
+        let job =
+            "name = \"lazy\"\n[tables.here]\nurl = \"${dir}/here.csv\"\n[tables.absent]\nurl = \"${dir}/absent.csv\"\n";
         let job = Job::parse(job, &[format!("vars.dir={}", folder.path().display())]).unwrap();
         let context = JobContext::new(job, Arc::new(Storage::new([]))).unwrap();
 
