@@ -16,7 +16,7 @@ use crate::udaf::{Function, udaf};
 /// `dr_variance(treated, propensity, error, imputed_error)`: in the unit of the error squared, right if the propensities are. It leaves out that other
 /// rows might have been drawn, which [`dr_interval`](crate::dr_interval_udaf) does not. NULL without a row.
 ///
-/// Source: Li et al., ICML 2023, theorem 4.2.
+/// Source: Guo et al., SIGIR 2021; Li et al., ICML 2023, section 4.2.
 pub fn dr_variance_udaf() -> Arc<AggregateUDF> {
     udaf::<DrVariance>()
 }
