@@ -11,9 +11,9 @@ use crate::udaf::udaf;
 
 /// DR with optimistic shrinkage: `mean(ê + o·w_λ·(e−ê))` over all rows, with `w_λ = λw/(w²+λ)` and `w = 1/p`.
 ///
-/// `dr_os(treated, propensity, error, imputed_error, shrinkage)`: [`dr`](crate::dr_udaf) whose weights grow no further than
-/// `√λ/2`; in the unit of the error. `shrinkage` is the literal λ, 0 or more: 0 leaves the mean imputed error, and the larger
-/// it is, the closer the estimate is to `dr`. NULL without a row.
+/// `dr_os(treated, propensity, error, imputed_error, shrinkage)`: [`dr`](crate::dr_udaf) whose weights grow no further
+/// than `√λ/2`; in the unit of the error. `shrinkage` is the literal λ, 0 or more: 0 leaves the mean imputed error, and
+/// the larger it is, the closer the estimate is to `dr`. NULL without a row.
 ///
 /// Source: Su, Dimakopoulou, Krishnamurthy and Dudík, *Doubly robust off-policy evaluation with shrinkage*, ICML 2020.
 pub fn dr_os_udaf() -> Arc<AggregateUDF> {
@@ -63,9 +63,9 @@ impl Estimator for DrOs {
         docs::aggregate(
             Self::SPEC,
             docs::ESTIMATORS,
-            "Doubly robust estimate of the mean error over all rows, with weights `w = 1/p` shrunk to \
-             `shrinkage*w / (w*w + shrinkage)`: none is above half the square root of `shrinkage`. 0 leaves the mean imputed \
-             error, a large number `dr`. NULL if no row counts.",
+            "Doubly robust estimate of the mean error over all rows, with weights `w = 1/p` shrunk to `shrinkage*w / \
+             (w*w + shrinkage)`: none is above half the square root of `shrinkage`. 0 leaves the mean imputed error, \
+             a large number `dr`. NULL if no row counts.",
             "> SELECT dr_os(clicked, p, e, imputed, 4) AS dr_os
   FROM (VALUES (1, 0.5, 0.25, 0.25), (1, 0.8, 0.5, 0.25), (0, 0.5, NULL, 0.5), (0, 0.2, NULL, 0.125))
     AS log (clicked, p, e, imputed);

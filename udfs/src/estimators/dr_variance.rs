@@ -13,8 +13,9 @@ use crate::udaf::{Function, udaf};
 
 /// Variance of [`dr`](crate::dr_udaf) over treatments, for rows as they are: `Σ o(1−p)(e−ê)²/p² / n²`.
 ///
-/// `dr_variance(treated, propensity, error, imputed_error)`: in the unit of the error squared, right if the propensities are. It leaves out that other
-/// rows might have been drawn, which [`dr_interval`](crate::dr_interval_udaf) does not. NULL without a row.
+/// `dr_variance(treated, propensity, error, imputed_error)`: in the unit of the error squared, right if the
+/// propensities are. It leaves out that other rows might have been drawn, which
+/// [`dr_interval`](crate::dr_interval_udaf) does not. NULL without a row.
 ///
 /// Source: Guo et al., SIGIR 2021; Li et al., ICML 2023, section 4.2.
 pub fn dr_variance_udaf() -> Arc<AggregateUDF> {
@@ -42,9 +43,10 @@ impl Function for DrVariance {
         docs::aggregate(
             Self::SPEC,
             docs::ESTIMATORS,
-            "Variance of `dr` over treatments, if the rows are taken as given and the propensities as right: the sum of \
-             `o*(1-p)*(e-imputed)*(e-imputed)/(p*p)`, divided by the number of rows squared. It leaves out that other rows \
-             might have been drawn, which the `std_error` of `dr_interval` does not. NULL if no row counts.",
+            "Variance of `dr` over treatments, if the rows are taken as given and the propensities as right: the sum \
+             of `o*(1-p)*(e-imputed)*(e-imputed)/(p*p)`, divided by the number of rows squared. It leaves out that \
+             other rows might have been drawn, which the `std_error` of `dr_interval` does not. NULL if no row \
+             counts.",
             "> SELECT dr_variance(clicked, p, e, imputed) AS dr_variance
   FROM (VALUES (1, 0.5, 0.25, 0.25), (1, 0.8, 0.5, 0.25), (0, 0.5, NULL, 0.5), (0, 0.2, NULL, 0.125))
     AS log (clicked, p, e, imputed);

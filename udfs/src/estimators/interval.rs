@@ -18,8 +18,8 @@ use crate::udaf::Function;
 
 /// The aggregate that gives an estimate with its interval, a struct:
 /// - `estimate`: as the function without `_interval`;
-/// - `std_error`: of a mean, that of the rows' terms, with n − 1; of a self-normalised estimate, that of the mean of its
-///   influence function (the delta method), from the covariances of the terms and the weights;
+/// - `std_error`: of a mean, that of the rows' terms, with n − 1; of a self-normalised estimate, that of the mean of
+///   its influence function (the delta method), from the covariances of the terms and the weights;
 /// - `lower`, `upper`: `estimate ± z · std_error`, with the normal quantile z of the level;
 /// - `n`: rows that count;
 /// - `ess`: Kish's effective sample size of the weights of the observed errors, `(Σw)²/Σw²`.
@@ -60,20 +60,20 @@ impl<E: Estimator<N>, const N: usize> Function for Interval<E, N> {
         let (name, spread) = (E::SPEC.name, if E::NORMALISED { RATIO } else { MEAN });
         let description = format!(
             "`{name}` with its standard error and confidence interval: a struct of `estimate`, `std_error`, `lower`, \
-             `upper`, `n` (rows that count) and `ess` (Kish's effective sample size of the weights of the observed errors; \
-             the number of treated rows where these have no weights). {spread} The bounds are \
-             `estimate -/+ z * std_error` with the normal quantile z of `level`: they hold for many rows, and for \
-             propensities taken as known. NULL if no row counts."
+             `upper`, `n` (rows that count) and `ess` (Kish's effective sample size of the weights of the observed \
+             errors; the number of treated rows where these have no weights). {spread} The bounds are `estimate -/+ z \
+             * std_error` with the normal quantile z of `level`: they hold for many rows, and for propensities taken \
+             as known. NULL if no row counts."
         );
         docs::aggregate(Self::SPEC, docs::ESTIMATORS, &description, E::INTERVAL_EXAMPLE, &[name, "ess"])
     }
 }
 
-const MEAN: &str = "The standard error is that of the mean of the rows' terms; it and the bounds are NULL with fewer than \
-    two rows.";
+const MEAN: &str = "The standard error is that of the mean of the rows' terms; it and the bounds are NULL with \
+    fewer than two rows.";
 
-const RATIO: &str = "The standard error is that of a ratio by the delta method; it and the bounds are NULL with fewer than \
-    two treated rows, and the estimate without one.";
+const RATIO: &str = "The standard error is that of a ratio by the delta method; it and the bounds are NULL with \
+    fewer than two treated rows, and the estimate without one.";
 
 const WEIGHT: usize = 0;
 const TERM: usize = 1;

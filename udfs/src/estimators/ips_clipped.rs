@@ -12,8 +12,9 @@ use crate::{args, weights};
 
 /// Clipped inverse propensity score estimate: `mean(o·e·min(1/p, max_weight))` over all rows.
 ///
-/// `ips_clipped(treated, propensity, error, max_weight)`: [`ips`](crate::ips_udaf) without its largest weights, so with less
-/// variance for some bias towards 0; in the unit of the error. `max_weight` is a literal above 0. NULL without a row.
+/// `ips_clipped(treated, propensity, error, max_weight)`: [`ips`](crate::ips_udaf) without its largest weights, so with
+/// less variance for some bias towards 0; in the unit of the error. `max_weight` is a literal above 0. NULL without a
+/// row.
 ///
 /// Source: Ionides, *Truncated importance sampling*, 2008; Bottou et al., JMLR 2013, section 4.
 pub fn ips_clipped_udaf() -> Arc<AggregateUDF> {
@@ -63,8 +64,9 @@ impl Estimator for IpsClipped {
         docs::aggregate(
             Self::SPEC,
             docs::ESTIMATORS,
-            "Inverse propensity score estimate of the mean error over all rows, with weights `1/p` cut to `max_weight`: less \
-             noise than `ips` if some propensities are small, for a bias towards 0. NULL if no row counts.",
+            "Inverse propensity score estimate of the mean error over all rows, with weights `1/p` cut to \
+             `max_weight`: less noise than `ips` if some propensities are small, for a bias towards 0. NULL if no row \
+             counts.",
             "> SELECT ips_clipped(clicked, p, e, 1.5) AS ips_clipped
   FROM (VALUES (1, 0.5, 0.25, 0.25), (1, 0.8, 0.5, 0.25), (0, 0.5, NULL, 0.5), (0, 0.2, NULL, 0.125))
     AS log (clicked, p, e, imputed);

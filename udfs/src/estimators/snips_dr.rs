@@ -15,11 +15,11 @@ use crate::udaf::{Function, udaf};
 
 /// Self-normalised doubly robust estimate: `mean(ê) + Σ(o·(e−ê)/p) / Σ(o/p)`.
 ///
-/// `snips_dr(treated, propensity, error, imputed_error)`: [`dr`](crate::dr_udaf) whose correction is a weighted mean of the
-/// observed `e−ê` and stays within their range; in the unit of the error. NULL if no row is treated.
+/// `snips_dr(treated, propensity, error, imputed_error)`: [`dr`](crate::dr_udaf) whose correction is a weighted mean of
+/// the observed `e−ê` and stays within their range; in the unit of the error. NULL if no row is treated.
 ///
-/// Source: Thomas and Brunskill, *Data-efficient off-policy policy evaluation*, ICML 2016 (weighted doubly robust, for one
-/// step).
+/// Source: Thomas and Brunskill, *Data-efficient off-policy policy evaluation*, ICML 2016 (weighted doubly robust, for
+/// one step).
 pub fn snips_dr_udaf() -> Arc<AggregateUDF> {
     udaf::<SnipsDr>()
 }
@@ -67,9 +67,9 @@ impl Estimator<3> for SnipsDr {
         docs::aggregate(
             <Self as Estimator<3>>::SPEC,
             docs::ESTIMATORS,
-            "Self-normalised doubly robust estimate of the mean error over all rows: the mean imputed error, plus the mean of \
-             `e-imputed` over treated rows weighted by `1/p`. Less noise than `dr` if some propensities are small, for a bias \
-             that vanishes with more rows. NULL if no treated row counts.",
+            "Self-normalised doubly robust estimate of the mean error over all rows: the mean imputed error, plus \
+             the mean of `e-imputed` over treated rows weighted by `1/p`. Less noise than `dr` if some propensities \
+             are small, for a bias that vanishes with more rows. NULL if no treated row counts.",
             "> SELECT snips_dr(clicked, p, e, imputed) AS snips_dr
   FROM (VALUES (1, 0.5, 0.25, 0.25), (1, 0.8, 0.5, 0.25), (0, 0.5, NULL, 0.5), (0, 0.2, NULL, 0.125))
     AS log (clicked, p, e, imputed);

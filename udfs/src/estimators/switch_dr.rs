@@ -12,9 +12,9 @@ use crate::{args, weights};
 
 /// Switch-DR: `mean(ê + o·w·(e−ê)·1{w ≤ threshold})` over all rows, with `w = 1/p`.
 ///
-/// `switch_dr(treated, propensity, error, imputed_error, threshold)`: [`dr`](crate::dr_udaf) that trusts the imputed error
-/// alone where the weight is above the threshold; in the unit of the error. `threshold` is a literal above 0. NULL without a
-/// row.
+/// `switch_dr(treated, propensity, error, imputed_error, threshold)`: [`dr`](crate::dr_udaf) that trusts the imputed
+/// error alone where the weight is above the threshold; in the unit of the error. `threshold` is a literal above 0.
+/// NULL without a row.
 ///
 /// Source: Wang, Agarwal and Dudík, *Optimal and adaptive off-policy evaluation in contextual bandits*, ICML 2017.
 pub fn switch_dr_udaf() -> Arc<AggregateUDF> {
@@ -64,9 +64,9 @@ impl Estimator for SwitchDr {
         docs::aggregate(
             Self::SPEC,
             docs::ESTIMATORS,
-            "Switch-DR estimate of the mean error over all rows: the doubly robust estimate, without the correction of treated \
-             rows whose weight `1/p` is above `threshold`. Less noise than `dr`, for a bias where the imputed errors of those \
-             rows are wrong. NULL if no row counts.",
+            "Switch-DR estimate of the mean error over all rows: the doubly robust estimate, without the correction \
+             of treated rows whose weight `1/p` is above `threshold`. Less noise than `dr`, for a bias where the \
+             imputed errors of those rows are wrong. NULL if no row counts.",
             "> SELECT switch_dr(clicked, p, e, imputed, 1.5) AS switch_dr
   FROM (VALUES (1, 0.5, 0.25, 0.25), (1, 0.8, 0.5, 0.25), (0, 0.5, NULL, 0.5), (0, 0.2, NULL, 0.125))
     AS log (clicked, p, e, imputed);

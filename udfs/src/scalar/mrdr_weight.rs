@@ -9,12 +9,12 @@ use crate::weights;
 
 /// MRDR weight `o(1−p)/p²`.
 ///
-/// `mrdr_weight(treated, propensity)`: the weight of a row in the loss that trains the imputed errors of the more robust
-/// doubly robust estimate, `mean(mrdr_weight · (e−ê)²)`, which is the variance of [`dr`](crate::dr_udaf) over treatments. 0 for
-/// an untreated row; a treated row with propensity 0 is an error. NULL if an argument is.
+/// `mrdr_weight(treated, propensity)`: the weight of a row in the loss that trains the imputed errors of the more
+/// robust doubly robust estimate, `mean(mrdr_weight · (e−ê)²)`, which is the variance of [`dr`](crate::dr_udaf) over
+/// treatments. 0 for an untreated row; a treated row with propensity 0 is an error. NULL if an argument is.
 ///
-/// Source: Farajtabar, Chow and Ghavamzadeh, ICML 2018; Guo et al., *Enhanced doubly robust learning for debiasing post-click
-/// conversion rate estimation*, SIGIR 2021.
+/// Source: Farajtabar, Chow and Ghavamzadeh, ICML 2018; Guo et al., *Enhanced doubly robust learning for debiasing
+/// post-click conversion rate estimation*, SIGIR 2021.
 pub fn mrdr_weight_udf() -> Arc<ScalarUDF> {
     udf::<2, MrdrWeight>()
 }
@@ -26,9 +26,9 @@ struct MrdrWeight;
 
 impl RowFunction<2> for MrdrWeight {
     const NAME: &'static str = SPEC.name;
-    const DESCRIPTION: &'static str = "The weight `o*(1-p)/(p*p)` of a row in the imputation loss of MRDR, the doubly \
-        robust estimate made for least variance: `avg(mrdr_weight(treated, propensity) * squared_error(imputed, error))` over \
-        all rows is `n` times `dr_variance`.";
+    const DESCRIPTION: &'static str = "The weight `o*(1-p)/(p*p)` of a row in the imputation loss of MRDR, the \
+        doubly robust estimate made for least variance: `avg(mrdr_weight(treated, propensity) * \
+        squared_error(imputed, error))` over all rows is `n` times `dr_variance`.";
     const EXAMPLE: &'static str = "> SELECT mrdr_weight(true, 0.25) AS weight;
 +--------+
 | weight |

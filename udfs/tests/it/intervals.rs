@@ -291,8 +291,9 @@ fn far(offset: f64) -> Vec<Row> {
 #[tokio::test]
 async fn errors_far_from_0() {
     let calls = ["naive_treated", "snips", "snips_dr", "dr", "eib", "switch_dr"];
-    let list = "naive_treated_interval(o, e) AS i0, snips_interval(o, p, e) AS i1, snips_dr_interval(o, p, e, i) AS i2, \
-                dr_interval(o, p, e, i) AS i3, eib_interval(o, e, i) AS i4, switch_dr_interval(o, p, e, i, 9) AS i5";
+    let list = "naive_treated_interval(o, e) AS i0, snips_interval(o, p, e) AS i1, \
+                snips_dr_interval(o, p, e, i) AS i2, dr_interval(o, p, e, i) AS i3, \
+                eib_interval(o, e, i) AS i4, switch_dr_interval(o, p, e, i, 9) AS i5";
     for group in ["", "GROUP BY segment"] {
         let mut results = vec![];
         for offset in [0.0, 1e8] {
@@ -317,7 +318,8 @@ async fn windows_forget_a_huge_weight_and_errors_far_from_0() {
         let rows = far(offset);
         let ctx = session_with(SessionConfig::new(), partitions(&rows, 1, 1000));
         let query = format!(
-            "SELECT seq AS key, snips_interval(o, p, e) {frame} AS i0, ips_interval(o, p, e - {offset:e}) {frame} AS i1, \
+            "SELECT seq AS key, snips_interval(o, p, e) {frame} AS i0, \
+             ips_interval(o, p, e - {offset:e}) {frame} AS i1, \
              snips_dr_interval(o, p, e, i) {frame} AS i2 FROM log"
         );
         let results = numbers(&ctx, &fields(3, &query)).await.unwrap();
