@@ -54,10 +54,14 @@ pub use balance::{
 };
 pub use diagnostics::ess_udaf;
 pub use estimators::{
-    dr_udaf, dr_v2_udaf, eib_udaf, ips_udaf, ips_v2_udaf, naive_treated_udaf, naive_udaf, snips_udaf,
+    dr_interval_udaf, dr_os_interval_udaf, dr_os_udaf, dr_udaf, dr_v2_udaf, dr_variance_udaf, eib_interval_udaf,
+    eib_udaf, ips_clipped_interval_udaf, ips_clipped_udaf, ips_interval_udaf, ips_udaf, ips_v2_udaf, ips_variance_udaf,
+    naive_interval_udaf, naive_treated_interval_udaf, naive_treated_udaf, naive_udaf, snips_dr_interval_udaf,
+    snips_dr_udaf, snips_interval_udaf, snips_udaf, switch_dr_interval_udaf, switch_dr_udaf,
 };
 pub use scalar::{
-    balance_weight_udf, clip_propensity_udf, inverse_propensity_weight_udf, log_loss_udf, squared_error_udf,
+    balance_weight_udf, clip_propensity_udf, inverse_propensity_weight_udf, log_loss_udf, mrdr_weight_udf,
+    squared_error_udf,
 };
 
 /// All aggregate functions.
@@ -78,8 +82,24 @@ pub fn all_aggregates() -> Vec<Arc<AggregateUDF>> {
         ips_udaf(),
         snips_udaf(),
         dr_udaf(),
+        snips_dr_udaf(),
+        ips_clipped_udaf(),
+        switch_dr_udaf(),
+        dr_os_udaf(),
         ips_v2_udaf(),
         dr_v2_udaf(),
+        naive_interval_udaf(),
+        naive_treated_interval_udaf(),
+        eib_interval_udaf(),
+        ips_interval_udaf(),
+        snips_interval_udaf(),
+        dr_interval_udaf(),
+        snips_dr_interval_udaf(),
+        ips_clipped_interval_udaf(),
+        switch_dr_interval_udaf(),
+        dr_os_interval_udaf(),
+        ips_variance_udaf(),
+        dr_variance_udaf(),
         lambda_opt_udaf(),
         lambda_opt_dr_udaf(),
         ess_udaf(),
@@ -93,6 +113,7 @@ pub fn all_scalars() -> Vec<Arc<ScalarUDF>> {
         log_loss_udf(),
         inverse_propensity_weight_udf(),
         balance_weight_udf(),
+        mrdr_weight_udf(),
         clip_propensity_udf(),
         bmse_of_udf(),
         balance_vector_of_udf(),

@@ -1,44 +1,95 @@
 //! Estimates of the mean error over the population.
 
 mod dr;
+mod dr_os;
 mod dr_v2;
+mod dr_variance;
 mod eib;
+mod estimator;
+mod interval;
 mod ips;
+mod ips_clipped;
 mod ips_v2;
+mod ips_variance;
 mod naive;
 mod naive_treated;
 mod snips;
+mod snips_dr;
+mod switch_dr;
 
-pub use dr::dr_udaf;
+pub use dr::{dr_interval_udaf, dr_udaf};
+pub use dr_os::{dr_os_interval_udaf, dr_os_udaf};
 pub use dr_v2::dr_v2_udaf;
-pub use eib::eib_udaf;
-pub use ips::ips_udaf;
+pub use dr_variance::dr_variance_udaf;
+pub use eib::{eib_interval_udaf, eib_udaf};
+pub use ips::{ips_interval_udaf, ips_udaf};
+pub use ips_clipped::{ips_clipped_interval_udaf, ips_clipped_udaf};
 pub use ips_v2::ips_v2_udaf;
-pub use naive::naive_udaf;
-pub use naive_treated::naive_treated_udaf;
-pub use snips::snips_udaf;
+pub use ips_variance::ips_variance_udaf;
+pub use naive::{naive_interval_udaf, naive_udaf};
+pub use naive_treated::{naive_treated_interval_udaf, naive_treated_udaf};
+pub use snips::{snips_interval_udaf, snips_udaf};
+pub use snips_dr::{snips_dr_interval_udaf, snips_dr_udaf};
+pub use switch_dr::{switch_dr_interval_udaf, switch_dr_udaf};
 
 use crate::args::{self, Rows};
 use crate::balance::{balance_weights, squared_norm};
-use crate::state::{Moments, Weighted};
+use crate::state::{Moments, Sums, Weighted};
+use crate::weights;
 
-/// `o·e`; an error that is not observed is not read.
-fn observed_errors(rows: &Rows<'_>) -> Vec<f64> {
-    args::map2(rows.treated(), rows.error(), |o, e| if o == 1.0 { e } else { 0.0 })
+/// `o/p`
+fn inverse_propensity_weights(rows: &Rows<'_>) -> Vec<f64> {
+    args::map2(rows.treated(), rows.propensity(), weights::inverse_propensity)
+}
+
+/// `e − ê`
+fn residuals(rows: &Rows<'_>) -> Vec<f64> {
+    args::map2(rows.error(), rows.imputed_error(), |e, imputed| e - imputed)
+}
+
+/// `w·x`; an x that is not observed is not read.
+fn weigh(rows: &Rows<'_>, weights: &[f64], x: &[f64]) -> Vec<f64> {
+    args::map3(rows.treated(), weights, x, |o, w, x| if o == 1.0 { w * x } else { 0.0 })
+}
+
+/// `w·(e − ê)`
+fn corrections(rows: &Rows<'_>, weights: &[f64]) -> Vec<f64> {
+    weigh(rows, weights, &residuals(rows))
+}
+
+/// The weights, and `w·e`.
+fn weighted_errors(rows: &Rows<'_>, weights: Vec<f64>) -> [Vec<f64>; 2] {
+    let terms = weigh(rows, &weights, rows.error());
+    [weights, terms]
+}
+
+/// The weights, and `ê + w·(e − ê)`.
+fn doubly_robust(rows: &Rows<'_>, weights: Vec<f64>) -> [Vec<f64>; 2] {
+    let corrections = corrections(rows, &weights);
+    let terms = args::map2(rows.imputed_error(), &corrections, |imputed, correction| imputed + correction);
+    [weights, terms]
 }
 
 /// `o·e/p`
 pub(crate) fn ips_terms(rows: &Rows<'_>) -> Vec<f64> {
-    args::map3(rows.treated(), rows.propensity(), rows.error(), |o, p, e| if o == 1.0 { e / p } else { 0.0 })
+    weigh(rows, &inverse_propensity_weights(rows), rows.error())
 }
 
 /// `ê + o·(e − ê)/p`
 pub(crate) fn dr_terms(rows: &Rows<'_>) -> Vec<f64> {
-    let corrections =
-        args::map3(rows.propensity(), rows.error(), rows.imputed_error(), |p, e, imputed| (e - imputed) / p);
-    args::map3(rows.treated(), rows.imputed_error(), &corrections, |o, imputed, correction| {
-        imputed + if o == 1.0 { correction } else { 0.0 }
-    })
+    let [_, terms] = doubly_robust(rows, inverse_propensity_weights(rows));
+    terms
+}
+
+/// `o(1−p)x²/p²`
+fn treatment_variances(rows: &Rows<'_>, x: &[f64]) -> Vec<f64> {
+    let variance = |o, p, x| if o == 1.0 { weights::imputation(o, p) * x * x } else { 0.0 };
+    args::map3(rows.treated(), rows.propensity(), x, variance)
+}
+
+/// The variance of a mean over the rows, of independent terms with the variances that are summed.
+fn mean_variance(state: &Sums, group: usize) -> Option<f64> {
+    state.get(group).map(|(variances, rows)| variances / rows / rows)
 }
 
 /// `loss` in front of the vectors whose mean is the imbalance.

@@ -1,15 +1,13 @@
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
-use datafusion_common::Result;
 use datafusion_expr::{AggregateUDF, Documentation};
 
-use super::observed_errors;
+use super::estimator::{Estimator, Point};
+use super::interval::Interval;
+use super::weighted_errors;
 use crate::args::{Call, Role, Rows, Spec};
 use crate::docs;
-use crate::results::numbers;
-use crate::state::{State, Sums, Terms};
-use crate::udaf::{Function, udaf};
+use crate::udaf::udaf;
 
 /// Naive estimate as the paper prints it: `Σ o·e / |D|`, the observed error spread over all rows.
 ///
@@ -18,23 +16,40 @@ use crate::udaf::{Function, udaf};
 ///
 /// Source: Li et al., ICML 2023, section 3.2.
 pub fn naive_udaf() -> Arc<AggregateUDF> {
-    udaf::<Naive>()
+    udaf::<Point<Naive>>()
+}
+
+/// [`naive`](crate::naive_udaf) with its standard error and confidence interval.
+///
+/// `naive_interval(treated, error [, level])` gives a struct of
+/// `estimate`, `std_error`, `lower`, `upper`, `n` and `ess`, in the unit of the error but for the last two:
+/// the standard error is that of the mean of the row terms, NULL with the bounds if fewer than two rows count;
+/// `ess` is the number of treated rows. NULL without a row.
+pub fn naive_interval_udaf() -> Arc<AggregateUDF> {
+    udaf::<Interval<Naive>>()
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Naive;
 
-impl Function for Naive {
+impl Estimator for Naive {
     const SPEC: &'static Spec = &Spec::new("naive", &[Role::Treated, Role::Error]);
 
-    type State = Sums;
+    const INTERVAL: &'static Spec = &Spec::new("naive_interval", &[Role::Treated, Role::Error, Role::Level]);
 
-    fn terms(rows: &Rows<'_>, _call: &Call) -> Terms {
-        Terms::mean(observed_errors(rows))
-    }
+    const INTERVAL_EXAMPLE: &'static str =
+        "> SELECT round(i['estimate'], 4) AS estimate, round(i['lower'], 4) AS lower, round(i['upper'], 4) AS upper
+  FROM (SELECT naive_interval(clicked, e) AS i
+        FROM (VALUES (1, 0.5, 0.25, 0.25), (1, 0.8, 0.5, 0.25), (0, 0.5, NULL, 0.5), (0, 0.2, NULL, 0.125))
+          AS log (clicked, p, e, imputed));
++----------+---------+--------+
+| estimate | lower   | upper  |
++----------+---------+--------+
+| 0.1875   | -0.0471 | 0.4221 |
++----------+---------+--------+";
 
-    fn values(state: &Sums, _call: &Call) -> Result<ArrayRef> {
-        Ok(numbers((0..state.groups()).map(|group| state.ratio(group))))
+    fn terms(rows: &Rows<'_>, _call: &Call) -> [Vec<f64>; 2] {
+        weighted_errors(rows, rows.treated().to_vec())
     }
 
     fn documentation() -> Documentation {

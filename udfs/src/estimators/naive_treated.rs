@@ -1,38 +1,55 @@
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
-use datafusion_common::Result;
 use datafusion_expr::{AggregateUDF, Documentation};
 
-use super::observed_errors;
+use super::estimator::{Estimator, Point};
+use super::interval::Interval;
+use super::weighted_errors;
 use crate::args::{Call, Role, Rows, Spec};
 use crate::docs;
-use crate::results::numbers;
-use crate::state::{State, Sums, Terms};
-use crate::udaf::{Function, udaf};
+use crate::udaf::udaf;
 
 /// Mean error over the treated rows alone: `Σ o·e / Σ o`.
 ///
 /// `naive_treated(treated, error)`: what an audit without weights reports, in the unit of the
 /// error; biased whenever treatment depends on the error. NULL if no row is treated.
 pub fn naive_treated_udaf() -> Arc<AggregateUDF> {
-    udaf::<NaiveTreated>()
+    udaf::<Point<NaiveTreated>>()
+}
+
+/// [`naive_treated`](crate::naive_treated_udaf) with its standard error and confidence interval.
+///
+/// `naive_treated_interval(treated, error [, level])` gives a struct of
+/// `estimate`, `std_error`, `lower`, `upper`, `n` and `ess`, in the unit of the error but for the last two:
+/// the standard error is that of the ratio by the delta method, NULL with the bounds if fewer than two rows are
+/// treated; `ess` is their number. NULL without a row.
+pub fn naive_treated_interval_udaf() -> Arc<AggregateUDF> {
+    udaf::<Interval<NaiveTreated>>()
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct NaiveTreated;
 
-impl Function for NaiveTreated {
+impl Estimator for NaiveTreated {
     const SPEC: &'static Spec = &Spec::new("naive_treated", &[Role::Treated, Role::Error]);
 
-    type State = Sums;
+    const INTERVAL: &'static Spec = &Spec::new("naive_treated_interval", &[Role::Treated, Role::Error, Role::Level]);
 
-    fn terms(rows: &Rows<'_>, _call: &Call) -> Terms {
-        Terms { numerators: observed_errors(rows), denominators: Some(rows.treated().to_vec()) }
-    }
+    const NORMALISED: bool = true;
 
-    fn values(state: &Sums, _call: &Call) -> Result<ArrayRef> {
-        Ok(numbers((0..state.groups()).map(|group| state.ratio(group))))
+    const INTERVAL_EXAMPLE: &'static str =
+        "> SELECT round(i['estimate'], 4) AS estimate, round(i['lower'], 4) AS lower, round(i['upper'], 4) AS upper
+  FROM (SELECT naive_treated_interval(clicked, e) AS i
+        FROM (VALUES (1, 0.5, 0.25, 0.25), (1, 0.8, 0.5, 0.25), (0, 0.5, NULL, 0.5), (0, 0.2, NULL, 0.125))
+          AS log (clicked, p, e, imputed));
++----------+-------+-------+
+| estimate | lower | upper |
++----------+-------+-------+
+| 0.375    | 0.175 | 0.575 |
++----------+-------+-------+";
+
+    fn terms(rows: &Rows<'_>, _call: &Call) -> [Vec<f64>; 2] {
+        weighted_errors(rows, rows.treated().to_vec())
     }
 
     fn documentation() -> Documentation {

@@ -4,12 +4,14 @@ mod balance_weight;
 mod clip_propensity;
 mod inverse_propensity_weight;
 mod log_loss;
+mod mrdr_weight;
 mod squared_error;
 
 pub use balance_weight::balance_weight_udf;
 pub use clip_propensity::clip_propensity_udf;
 pub use inverse_propensity_weight::inverse_propensity_weight_udf;
 pub use log_loss::log_loss_udf;
+pub use mrdr_weight::mrdr_weight_udf;
 pub use squared_error::squared_error_udf;
 
 use std::fmt::Debug;

@@ -3,6 +3,8 @@
 mod arms;
 mod comoments;
 mod moments;
+mod products;
+mod sum;
 mod sums;
 mod weighted;
 
@@ -16,6 +18,7 @@ use datafusion_expr::EmitTo;
 pub(crate) use arms::{Arms, Covariates};
 pub(crate) use comoments::{Comoment, Comoments, FULL_WIDTH};
 pub(crate) use moments::Moments;
+pub(crate) use products::{Products, Totals};
 pub(crate) use sums::{Sums, Terms};
 pub(crate) use weighted::Weighted;
 

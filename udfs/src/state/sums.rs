@@ -8,6 +8,7 @@ use datafusion_common::Result;
 use datafusion_expr::EmitTo;
 
 use super::State;
+use super::sum::Sum;
 use crate::args::{Rows, Spec};
 
 /// What each row adds. A row whose denominator is 0 has numerator 0.
@@ -21,41 +22,6 @@ impl Terms {
     /// Terms of a mean over all rows.
     pub(crate) fn mean(numerators: Vec<f64>) -> Self {
         Self { numerators, denominators: None }
-    }
-}
-
-/// A sum that carries its rounding error along (Knuth's two-sum).
-#[derive(Debug, Clone, Copy, Default)]
-struct Sum {
-    high: f64,
-    low: f64,
-}
-
-impl Sum {
-    fn add(&mut self, term: f64) {
-        let high = self.high + term;
-        let rounded = high - self.high;
-        self.low += (self.high - (high - rounded)) + (term - rounded);
-        self.high = high;
-    }
-
-    /// Adds or subtracts many terms, whose order does not matter.
-    fn add_all(&mut self, terms: &[f64], sign: f64) {
-        const LANES: usize = 8;
-        for block in terms.chunks(16 * LANES) {
-            let mut lanes = [0.0; LANES];
-            let (pieces, rest) = block.as_chunks::<LANES>();
-            for piece in pieces {
-                for (lane, term) in lanes.iter_mut().zip(piece) {
-                    *lane += term;
-                }
-            }
-            self.add(sign * (lanes.iter().sum::<f64>() + rest.iter().sum::<f64>()));
-        }
-    }
-
-    fn value(self) -> f64 {
-        self.high + self.low
     }
 }
 

@@ -9,7 +9,7 @@ async fn over(call: &str, rows: &str) -> Option<f64> {
 
 const TWO_ROWS: &str = "(1, 0.5, 0.2, 0.3, 1.0), (0, 0.25, 0.7, 0.6, 2.0)";
 
-const CALLS: [(&str, &str); 12] = [
+const CALLS: [(&str, &str); 18] = [
     ("bmse(o, p, f)", "opf"),
     ("bmse(o, p, [f, f])", "opf"),
     ("bmse_unbiased(o, p, f)", "opf"),
@@ -20,6 +20,12 @@ const CALLS: [(&str, &str); 12] = [
     ("ips(o, p, e)", "ope"),
     ("snips(o, p, e)", "ope"),
     ("dr(o, p, e, i)", "opei"),
+    ("snips_dr(o, p, e, i)", "opei"),
+    ("ips_clipped(o, p, e, 3)", "ope"),
+    ("switch_dr(o, p, e, i, 3)", "opei"),
+    ("dr_os(o, p, e, i, 3)", "opei"),
+    ("ips_variance(o, p, e)", "ope"),
+    ("dr_variance(o, p, e, i)", "opei"),
     ("ips_v2(o, p, e, 0.5, f)", "opef"),
     ("dr_v2(o, p, e, i, 0.5, [f])", "opeif"),
 ];

@@ -51,6 +51,14 @@ async fn division_by_zero() {
         "ips(o, p, e)",
         "snips(o, p, e)",
         "dr(o, p, e, i)",
+        "snips_dr(o, p, e, i)",
+        "ips_clipped(o, p, e, 3)",
+        "switch_dr(o, p, e, i, 3)",
+        "dr_os(o, p, e, i, 3)",
+        "ips_variance(o, p, e)",
+        "dr_variance(o, p, e, i)",
+        "ips_interval(o, p, e)",
+        "snips_dr_interval(o, p, e, i)",
         "ips_v2(o, p, e, 1)",
         "dr_v2(o, p, e, i, 1)",
         "ess(o, p)",
@@ -76,6 +84,13 @@ async fn values_that_are_not_finite() {
             ("ips(o, p, e)", 3),
             ("snips(o, p, e)", 3),
             ("dr(o, p, e, i)", 3),
+            ("snips_dr(o, p, e, i)", 3),
+            ("ips_clipped(o, p, e, 3)", 3),
+            ("switch_dr(o, p, e, i, 1)", 3),
+            ("dr_os(o, p, e, i, 0)", 3),
+            ("dr_variance(o, p, e, i)", 3),
+            ("naive_interval(o, e)", 2),
+            ("snips_interval(o, p, e)", 3),
             ("ips_v2(o, p, e, 1)", 3),
             ("dr_v2(o, p, e, i, 1)", 3),
         ] {
@@ -83,7 +98,12 @@ async fn values_that_are_not_finite() {
             expect(call, &error, &[&says, "FILTER (WHERE ...)"]).await;
         }
         let imputed = format!("{GOOD}, (0, 0.5, 0.2, {value}, 1.0)");
-        for (call, place) in [("eib(o, e, i)", 3), ("dr(o, p, e, i)", 4), ("dr_v2(o, p, e, i, 1)", 4)] {
+        for (call, place) in [
+            ("eib(o, e, i)", 3),
+            ("dr(o, p, e, i)", 4),
+            ("snips_dr_interval(o, p, e, i)", 4),
+            ("dr_v2(o, p, e, i, 1)", 4),
+        ] {
             let says = format!("argument {place} (imputed_error) is {shown}: it must be finite");
             expect(call, &imputed, &[&says]).await;
         }
@@ -108,6 +128,7 @@ async fn overflow() {
         ("bmse(o, p)", "(1, 1e-320, 0.0, 0.0, 0.0)"),
         ("ips(o, p, e)", "(1, 1e-300, 1e300, 0.0, 0.0)"),
         ("ess(o, p)", "(1, 1e-200, 0.0, 0.0, 0.0)"),
+        ("ips_interval(o, p, e)", "(1, 1e-100, 1e100, 0.0, 0.0)"),
     ] {
         expect(call, row, &["the sums leave the range of a 64-bit float"]).await;
     }
@@ -156,6 +177,39 @@ async fn lambda() {
 }
 
 #[tokio::test]
+async fn other_literals() {
+    const BAD: [(&str, &str); 3] = [("'NaN'::DOUBLE", "NaN"), ("NULL", "NULL"), ("f", "f@")];
+    const NOT_ABOVE_0: [(&str, &str); 2] = [("0", "0"), ("-1", "-1")];
+    for (function, name, bad, cure) in [
+        ("ips_clipped(o, p, e, {})", "4 (max_weight)", NOT_ABOVE_0, "a literal number above 0"),
+        ("ips_clipped_interval(o, p, e, {}, 0.9)", "4 (max_weight)", NOT_ABOVE_0, "a literal number above 0"),
+        ("switch_dr(o, p, e, i, {})", "5 (threshold)", NOT_ABOVE_0, "a literal number above 0"),
+        ("switch_dr_interval(o, p, e, i, {})", "5 (threshold)", NOT_ABOVE_0, "a literal number above 0"),
+        ("dr_os(o, p, e, i, {})", "5 (shrinkage)", [("-1", "-1"), ("-0.5", "-0.5")], "a literal number, 0 or more"),
+        (
+            "dr_os_interval(o, p, e, i, {})",
+            "5 (shrinkage)",
+            [("-1", "-1"), ("-9", "-9")],
+            "a literal number, 0 or more",
+        ),
+        ("naive_interval(o, e, {})", "3 (level)", [("0", "0"), ("1", "1")], "between 0 and 1, such as 0.95"),
+        ("snips_interval(o, p, e, {})", "4 (level)", [("95", "95"), ("-0.5", "-0.5")], "between 0 and 1, such as 0.95"),
+        (
+            "dr_os_interval(o, p, e, i, 1, {})",
+            "6 (level)",
+            [("0", "0"), ("1.5", "1.5")],
+            "between 0 and 1, such as 0.95",
+        ),
+    ] {
+        for (value, shown) in bad.into_iter().chain(BAD) {
+            let call = function.replace("{}", value);
+            let name = format!("{}: argument {name} is {shown}", call.split('(').next().unwrap());
+            expect(&call, GOOD, &[&name, cure, "the same for every row"]).await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn distinct() {
     for call in ["bmse(DISTINCT o, p)", "ips(DISTINCT o, p, e)"] {
         let name = call.split('(').next().unwrap();
@@ -172,6 +226,8 @@ async fn arity() {
         ("ips(o, p)", "ips takes 3 arguments, not 2", "ips(treated, propensity, error)"),
         ("ips(o, p, e, f)", "ips takes 3 arguments, not 4", "propensity is a number from 0 to 1"),
         ("dr_v2(o, p, e, i)", "dr_v2 takes at least 5 arguments, not 4", "lambda is a literal number"),
+        ("dr_interval(o, p, e)", "dr_interval takes 4 to 5 arguments, not 3", "imputed_error [, level])"),
+        ("ips_clipped(o, p, e)", "ips_clipped takes 4 arguments, not 3", "max_weight is a literal number above 0"),
         ("ess(o)", "ess takes 2 arguments, not 1", "treated is a boolean, or a number that is 0 or 1"),
         ("log_loss(p)", "log_loss takes 2 arguments", "log_loss(prediction, outcome)"),
     ] {

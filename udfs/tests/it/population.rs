@@ -147,11 +147,11 @@ pub(crate) enum Phi {
     Vector,
 }
 
-/// What `function` gives for `rows`, by the formulas of the paper.
-pub(crate) fn expected(function: &str, phi: Phi, lambda: f64, rows: &[&Row]) -> Option<f64> {
+/// What `function` gives for `rows`, by the formulas of the paper; `literal` is its λ, or largest weight, or shrinkage.
+pub(crate) fn expected(function: &str, phi: Phi, literal: f64, rows: &[&Row]) -> Option<f64> {
     let uses = |names: &[&str]| names.contains(&function);
     let with_error = !uses(&["bmse", "bmse_unbiased", "bmse_noise_floor", "ess"]);
-    let with_imputed = uses(&["eib", "dr", "dr_v2"]);
+    let with_imputed = uses(&["eib", "dr", "dr_v2", "snips_dr", "switch_dr", "dr_os", "dr_variance"]);
     let with_propensity = !uses(&["naive", "naive_treated", "eib"]);
     // o, p, e, ê, φ of the rows that count
     let rows: Vec<(f64, f64, f64, f64, Vec<f64>)> = rows
@@ -201,33 +201,40 @@ pub(crate) fn expected(function: &str, phi: Phi, lambda: f64, rows: &[&Row]) -> 
         "ips" => Some(ips),
         "snips" => (treated > 0.0).then(|| sum(&|o, p, e, _| o * e / p) / sum(&|o, p, _, _| o / p)),
         "dr" => Some(dr),
-        "ips_v2" => Some(ips + lambda * raw),
-        "dr_v2" => Some(dr + lambda * raw),
+        "ips_v2" => Some(ips + literal * raw),
+        "dr_v2" => Some(dr + literal * raw),
+        "snips_dr" => (treated > 0.0)
+            .then(|| sum(&|_, _, _, i| i) / n + sum(&|o, p, e, i| o * (e - i) / p) / sum(&|o, p, _, _| o / p)),
+        "ips_clipped" => Some(sum(&|o, p, e, _| o * e / p.max(1.0 / literal)) / n),
+        "switch_dr" => Some(sum(&|o, p, e, i| if o / p <= literal { i + o * (e - i) / p } else { i }) / n),
+        "dr_os" => Some(sum(&|o, p, e, i| i + o * (e - i) * (literal / p) / (1.0 / (p * p) + literal)) / n),
+        "ips_variance" => Some(sum(&|o, p, e, _| o * (1.0 - p) * (e / p).powi(2)) / (n * n)),
+        "dr_variance" => Some(sum(&|o, p, e, i| o * (1.0 - p) * ((e - i) / p).powi(2)) / (n * n)),
         "ess" => (treated > 0.0).then(|| sum(&|o, p, _, _| o / p).powi(2) / sum(&|o, p, _, _| o / (p * p))),
         other => panic!("{other} has no formula here"),
     }
 }
 
-/// A call of an aggregate, and the meaning of its φ and λ.
+/// A call of an aggregate, and the meaning of its φ and its literal argument.
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
     pub(crate) sql: String,
     pub(crate) function: &'static str,
     pub(crate) phi: Phi,
-    pub(crate) lambda: f64,
+    pub(crate) literal: f64,
 }
 
 impl Call {
     pub(crate) fn expected(&self, rows: &[&Row]) -> Option<f64> {
-        expected(self.function, self.phi, self.lambda, rows)
+        expected(self.function, self.phi, self.literal, rows)
     }
 }
 
 /// Every aggregate, with φ in every shape and `treated` in every type.
 pub(crate) fn calls() -> Vec<Call> {
     let mut calls = vec![];
-    let mut call = |function, phi, lambda, sql: String| {
-        calls.push(Call { sql, function, phi, lambda });
+    let mut call = |function, phi, literal, sql: String| {
+        calls.push(Call { sql, function, phi, literal });
     };
     for (function, arguments) in [
         ("naive", "o, e"),
@@ -236,9 +243,17 @@ pub(crate) fn calls() -> Vec<Call> {
         ("ips", "o_float, p, e"),
         ("snips", "o_int, p, e"),
         ("dr", "o, p, e, i"),
+        ("snips_dr", "o_uint, p, e, i"),
+        ("ips_variance", "o, p, e"),
+        ("dr_variance", "o_float, p, e, i"),
         ("ess", "o, p"),
     ] {
         call(function, Phi::Unused, 0.0, format!("{function}({arguments})"));
+    }
+    for literal in [1.5, 6.0] {
+        call("ips_clipped", Phi::Unused, literal, format!("ips_clipped(o, p, e, {literal})"));
+        call("switch_dr", Phi::Unused, literal, format!("switch_dr(o_int, p, e, i, {literal})"));
+        call("dr_os", Phi::Unused, literal, format!("dr_os(o, p, e, i, {literal})"));
     }
     let mut shapes = vec!["f0, f1, f2".to_string()];
     for kind in ["list", "large", "fixed"] {

@@ -26,6 +26,10 @@ async fn values() {
     check("balance_weight(1, 0.25)", Some(4.0)).await;
     check("balance_weight(false, 0.75)", Some(-4.0)).await;
     check("balance_weight(0, 0)", Some(-1.0)).await;
+    check("mrdr_weight(1, 0.25)", Some(12.0)).await;
+    check("mrdr_weight(true, 1)", Some(0.0)).await;
+    check("mrdr_weight(false, 0)", Some(0.0)).await;
+    check("mrdr_weight(true, NULL)", None).await;
     check("clip_propensity(0.001, 0.01, 0.99)", Some(0.01)).await;
     check("clip_propensity(1.0, 0.01, 0.99)", Some(0.99)).await;
     check("clip_propensity(0.5, 0.01, 0.99)", Some(0.5)).await;
@@ -41,6 +45,7 @@ async fn columns() {
         ("sum(log_loss(q, r))", 8f64.ln()),
         ("sum(inverse_propensity_weight(r, q))", 4.0),
         ("sum(balance_weight(r, q))", 2.0),
+        ("sum(mrdr_weight(r, q))", 12.0),
         ("sum(clip_propensity(q, 0.3, 1))", 1.3),
         ("count(balance_weight(treated => r, propensity => q))", 2.0),
     ] {
@@ -58,6 +63,9 @@ async fn errors() {
         ("balance_weight(2, 0.5)", "balance_weight: argument 1 (treated) is 2: it must be 0 or 1"),
         ("balance_weight(0, 1)", "balance_weight: argument 2 (propensity) is 1: an untreated row"),
         ("inverse_propensity_weight(1, 0)", "argument 2 (propensity) is 0: a treated row"),
+        ("mrdr_weight(0.5, 0.5)", "mrdr_weight: argument 1 (treated) is 0.5: it must be 0 or 1"),
+        ("mrdr_weight(1, 0)", "mrdr_weight: argument 2 (propensity) is 0: a treated row"),
+        ("mrdr_weight(0, 2)", "mrdr_weight: argument 2 (propensity) is 2: it must be a probability"),
         ("clip_propensity(0.5, -1, 1)", "clip_propensity: argument 2 (low) is -1"),
         ("clip_propensity(0.5, 0.6, 0.4)", "argument 3 (high) is 0.4: it must be from low to 1"),
         ("clip_propensity('NaN'::DOUBLE, 0, 1)", "argument 1 (propensity) is NaN"),

@@ -1,0 +1,118 @@
+//! Estimates with their standard errors and confidence intervals.
+
+use std::marker::PhantomData;
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::DataType;
+use datafusion_common::Result;
+use datafusion_expr::Documentation;
+use statrs::distribution::ContinuousCDF;
+
+use super::estimator::Estimator;
+use crate::args::{Call, Role, Rows, Spec};
+use crate::balance::standard_normal;
+use crate::docs;
+use crate::results::{counts, numbers, struct_type, structs};
+use crate::state::{Products, Totals};
+use crate::udaf::Function;
+
+/// The aggregate that gives an estimate with its interval, a struct:
+/// - `estimate`: as the function without `_interval`;
+/// - `std_error`: of a mean, that of the rows' terms, with n − 1; of a self-normalised estimate, that of the mean of
+///   its influence function (the delta method), from the covariances of the terms and the weights;
+/// - `lower`, `upper`: `estimate ± z · std_error`, with the normal quantile z of the level;
+/// - `n`: rows that count;
+/// - `ess`: Kish's effective sample size of the weights of the observed errors, `(Σw)²/Σw²`.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct Interval<E, const N: usize = 2>(PhantomData<E>);
+
+impl<E: Estimator<N>, const N: usize> Function for Interval<E, N> {
+    const SPEC: &'static Spec = E::INTERVAL;
+
+    type State = Products<N>;
+
+    fn terms(rows: &Rows<'_>, call: &Call) -> [Vec<f64>; N] {
+        E::terms(rows, call)
+    }
+
+    fn return_type(_arguments: &[DataType]) -> DataType {
+        interval_type()
+    }
+
+    fn values(state: &Products<N>, call: &Call) -> Result<ArrayRef> {
+        let quantile = -standard_normal().inverse_cdf((1.0 - call.literal(Role::Level)) / 2.0);
+        let totals: Vec<_> = state.totals().collect();
+        let number = |f: &dyn Fn(&Totals<N>) -> Option<f64>| numbers(totals.iter().map(|totals| totals.and_then(f)));
+        let bound =
+            |quantile: f64| number(&|totals| Some(estimate::<E, N>(totals)? + quantile * std_error::<E, N>(totals)?));
+        let columns = vec![
+            number(&estimate::<E, N>),
+            number(&std_error::<E, N>),
+            bound(-quantile),
+            bound(quantile),
+            counts(totals.iter().map(|totals| totals.map(|totals| totals.count))),
+            number(&effective_size),
+        ];
+        Ok(structs(&interval_type(), columns, totals.iter().map(Option::is_some).collect()))
+    }
+
+    fn documentation() -> Documentation {
+        let (name, spread) = (E::SPEC.name, if E::NORMALISED { RATIO } else { MEAN });
+        let description = format!(
+            "`{name}` with its standard error and confidence interval: a struct of `estimate`, `std_error`, `lower`, \
+             `upper`, `n` (rows that count) and `ess` (Kish's effective sample size of the weights of the observed \
+             errors; the number of treated rows where these have no weights). {spread} The bounds are `estimate -/+ z \
+             * std_error` with the normal quantile z of `level`: they hold for many rows, and for propensities taken \
+             as known. NULL if no row counts."
+        );
+        docs::aggregate(Self::SPEC, docs::ESTIMATORS, &description, E::INTERVAL_EXAMPLE, &[name, "ess"])
+    }
+}
+
+const MEAN: &str = "The standard error is that of the mean of the rows' terms; it and the bounds are NULL with \
+    fewer than two rows.";
+
+const RATIO: &str = "The standard error is that of a ratio by the delta method; it and the bounds are NULL with \
+    fewer than two treated rows, and the estimate without one.";
+
+const WEIGHT: usize = 0;
+const TERM: usize = 1;
+const ADDEND: usize = 2;
+
+fn interval_type() -> DataType {
+    struct_type([
+        ("estimate", DataType::Float64),
+        ("std_error", DataType::Float64),
+        ("lower", DataType::Float64),
+        ("upper", DataType::Float64),
+        ("n", DataType::UInt64),
+        ("ess", DataType::Float64),
+    ])
+}
+
+pub(super) fn estimate<E: Estimator<N>, const N: usize>(totals: &Totals<N>) -> Option<f64> {
+    if !E::NORMALISED {
+        return Some(totals.mean(TERM));
+    }
+    let addend = if N > ADDEND { totals.mean(ADDEND) } else { 0.0 };
+    (totals.weighted > 0).then(|| addend + totals.sum(TERM) / totals.sum(WEIGHT))
+}
+
+fn std_error<E: Estimator<N>, const N: usize>(totals: &Totals<N>) -> Option<f64> {
+    if !E::NORMALISED {
+        let factors = std::array::from_fn(|k| if k == TERM { 1.0 } else { 0.0 });
+        return (totals.count > 1).then(|| totals.variance_of_mean(factors).sqrt());
+    }
+    // The influence of a row, (term − ratio · weight) / mean weight + addend, times the mean weight.
+    let (mean_weight, ratio) = (totals.mean(WEIGHT), totals.sum(TERM) / totals.sum(WEIGHT));
+    let factors = std::array::from_fn(|k| match k {
+        WEIGHT => -ratio,
+        TERM => 1.0,
+        _ => mean_weight,
+    });
+    (totals.weighted > 1).then(|| totals.variance_of_mean(factors).sqrt() / mean_weight)
+}
+
+fn effective_size<const N: usize>(totals: &Totals<N>) -> Option<f64> {
+    (totals.weighted > 0).then(|| totals.sum(WEIGHT).powi(2) / totals.sum_of_squares(WEIGHT))
+}
