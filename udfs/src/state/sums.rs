@@ -26,13 +26,13 @@ impl Terms {
 
 /// A sum that carries its rounding error along (Knuth's two-sum).
 #[derive(Debug, Clone, Copy, Default)]
-struct Sum {
+pub(super) struct Sum {
     high: f64,
     low: f64,
 }
 
 impl Sum {
-    fn add(&mut self, term: f64) {
+    pub(super) fn add(&mut self, term: f64) {
         let high = self.high + term;
         let rounded = high - self.high;
         self.low += (self.high - (high - rounded)) + (term - rounded);
@@ -54,7 +54,7 @@ impl Sum {
         }
     }
 
-    fn value(self) -> f64 {
+    pub(super) fn value(self) -> f64 {
         self.high + self.low
     }
 }
