@@ -97,7 +97,7 @@ impl Role {
     }
 }
 
-const PHI_EXPECTS: &str = "any count of numeric columns, or one List, LargeList or FixedSizeList of numbers";
+const PHI_EXPECTS: &str = "any count of numeric columns, or one column of lists of numbers";
 
 /// Which rows a function divides by the propensity of what happened to them: that must not be 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

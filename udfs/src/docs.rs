@@ -51,13 +51,13 @@ pub(crate) fn aggregate(
     documentation.build()
 }
 
-const PHI: &str = "The balancing representation φ: any count of numeric or boolean columns, or one list \
-    column of any kind (`List`, `LargeList`, `FixedSizeList`, `ListView`, `LargeListView`) of numbers, all of one length. Left out, φ = 1. A row with a NULL in φ, also \
+const PHI: &str = "The balancing representation φ: any count of numeric or boolean columns, or one \
+    column of lists of numbers (of any list type), all of one length. Left out, φ = 1. A row with a NULL in φ, also \
     within the list, is skipped; NaN or infinity is an error.";
 
-const COVARIATES: &str = "What should be alike in treated and untreated rows: any count of numeric or boolean columns, or \
-    one list column of any kind of numbers, all of one length. A row with a NULL in one of them is skipped; \
-    NaN or infinity is an error.";
+const COVARIATES: &str = "What should be alike in treated and untreated rows: any count of numeric or boolean \
+    columns, or one column of lists of numbers (of any list type), all of one length. A row with a NULL in one of them \
+    is skipped; NaN or infinity is an error.";
 
 fn argument(spec: &Spec, role: Role) -> &'static str {
     match role {

@@ -27,7 +27,7 @@
 //! A value that cannot be right stops the query with an error that names the function, the
 //! argument, the value and a cure: `treated` other than 0 or 1, `propensity` outside `[0, 1]` or
 //! where it would be divided by 0, NaN or infinity in φ or in an error that is read, lists of two
-//! lengths in φ.
+//! lengths in φ. Only [`propensity_profile_udaf`] takes every row: it counts the bad ones.
 
 mod args;
 mod balance;

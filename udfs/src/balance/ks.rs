@@ -14,10 +14,10 @@ use crate::udaf::{Function, udaf};
 
 /// Kolmogorov-Smirnov distance of a covariate between treated and untreated rows, before and after weighting.
 ///
-/// `ks(treated, propensity, covariate)` gives a struct of `raw` and `weighted`: the greatest distance of the two empirical
-/// distribution functions, with weights 1, and `1/p` and `1/(1−p)`. From 0, for the same distribution, to 1, for none in
-/// common; unlike [`smd`](crate::smd_udaf) it sees every difference, not only that of means. Exact, so memory grows with
-/// the rows. NULL without a row; its entries are NULL unless there are treated and untreated rows.
+/// `ks(treated, propensity, covariate)` gives a struct of `raw` and `weighted`: the greatest distance of the two
+/// empirical distribution functions, with weights 1, and `1/p` and `1/(1−p)`. From 0, for the same distribution, to 1,
+/// for none in common; unlike [`smd`](crate::smd_udaf) it sees every difference, not only that of means. Exact, so
+/// memory grows with the rows. NULL without a row; its entries are NULL unless there are treated and untreated rows.
 ///
 /// Source: Smirnov, 1939; Austin and Stuart, *Statistics in Medicine*, 2015.
 pub fn ks_udaf() -> Arc<AggregateUDF> {
@@ -58,9 +58,9 @@ impl Function for Ks {
             Self::SPEC,
             docs::BALANCE,
             "Kolmogorov-Smirnov distance of a covariate between treated and untreated rows: a struct of `raw` and \
-             `weighted` (by `1/p` and `1/(1-p)`), each the greatest distance of the two distribution functions. From 0, \
-             for alike, to 1, for nothing in common. Exact: it keeps 16 bytes a row in memory. NULL if no row counts; \
-             entries are NULL unless treated and untreated rows count.",
+             `weighted` (by `1/p` and `1/(1-p)`), each the greatest distance of the two distribution functions. From \
+             0, for alike, to 1, for nothing in common. Exact: it keeps 16 bytes a row in memory. NULL if no row \
+             counts; entries are NULL unless treated and untreated rows count.",
             "> SELECT k['raw'] AS raw, k['weighted'] AS weighted
   FROM (SELECT ks(clicked, p, age) AS k
         FROM (VALUES (1, 0.5, 30.0), (1, 0.25, 20.0), (0, 0.75, 40.0), (0, 0.5, 10.0)) AS log (clicked, p, age));

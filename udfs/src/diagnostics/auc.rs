@@ -14,8 +14,8 @@ use crate::udaf::{Function, udaf};
 /// Area under the receiver operating characteristic of the propensities.
 ///
 /// `auc(treated, propensity)`: the probability that a treated row has a higher propensity than an untreated one, ties
-/// counting half; 1 where they are told apart, 0.5 where propensities say nothing. Exact, so memory grows with the rows.
-/// NULL unless there are treated and untreated rows.
+/// counting half; 1 where they are told apart, 0.5 where propensities say nothing. Exact, so memory grows with the
+/// rows. NULL unless there are treated and untreated rows.
 ///
 /// Source: Mann and Whitney, 1947; Hanley and McNeil, *Radiology*, 1982.
 pub fn auc_udaf() -> Arc<AggregateUDF> {

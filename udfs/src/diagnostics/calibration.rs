@@ -63,8 +63,8 @@ pub(super) fn calibration(state: &Binned, group: usize, call: &Call) -> Vec<Cali
     used.map(|(k, &bin)| Calibrated { lower: k as f64 / bins, upper: (k + 1) as f64 / bins, bin }).collect()
 }
 
-/// Cuts sorted samples into `bins` of as many rows each; rows of one propensity stay together, in the bin that the middle
-/// of them falls into.
+/// Cuts sorted samples into `bins` of as many rows each; rows of one propensity stay together, in the bin that the
+/// middle of them falls into.
 fn equal_masses(sorted: &[Sample], bins: usize) -> Vec<Calibrated> {
     let mut result: Vec<Calibrated> = Vec::new();
     let (mut start, mut last) = (0, None);

@@ -77,10 +77,10 @@ impl Function for CalibrationCurve {
         docs::aggregate(
             Self::SPEC,
             docs::DIAGNOSTICS,
-            "Calibration curve of the propensities (reliability diagram): a list with a struct for each bin that is not \
-             empty, of its bounds `lower` and `upper`, its `n` rows, their `mean_propensity` and `treated_rate`, and \
-             that rate's 95 % confidence interval (Wilson) from `rate_lower` to `rate_upper`. With `'mass'` it keeps \
-             every row in memory, else only the bins. NULL if no row counts.",
+            "Calibration curve of the propensities (reliability diagram): a list with a struct for each bin that is \
+             not empty, of its bounds `lower` and `upper`, its `n` rows, their `mean_propensity` and `treated_rate`, \
+             and that rate's 95 % confidence interval (Wilson) from `rate_lower` to `rate_upper`. With `'mass'` it \
+             keeps every row in memory, else only the bins. NULL if no row counts.",
             "> SELECT b['lower'] AS lower, b['n'] AS n, b['mean_propensity'] AS p, b['treated_rate'] AS rate
   FROM (SELECT unnest(calibration_curve(clicked, p, 4)) AS b
         FROM (VALUES (1, 0.5), (1, 0.75), (0, 0.5), (0, 0.125)) AS log (clicked, p));

@@ -13,10 +13,10 @@ use crate::udaf::{Function, udaf};
 
 /// Expected calibration error of the propensities: `Σ n_b/n · |mean p − treated rate|` over bins b of propensities.
 ///
-/// `ece(treated, propensity [, bins [, binning]])`: by how much a propensity is off on average, from 0 to 1. Bins are of
-/// equal width, `[k/bins, (k+1)/bins)` and the last one closed, or with `'mass'` of equal numbers of rows, rows of one
-/// propensity staying together. Equal widths take memory for the bins alone, equal masses for every row. NULL without a
-/// row.
+/// `ece(treated, propensity [, bins [, binning]])`: by how much a propensity is off on average, from 0 to 1. Bins are
+/// of equal width, `[k/bins, (k+1)/bins)` and the last one closed, or with `'mass'` of equal numbers of rows, rows of
+/// one propensity staying together. Equal widths take memory for the bins alone, equal masses for every row. NULL
+/// without a row.
 ///
 /// Source: Naeini, Cooper and Hauskrecht, *Obtaining well calibrated probabilities using Bayesian binning*, AAAI 2015.
 pub fn ece_udaf() -> Arc<AggregateUDF> {

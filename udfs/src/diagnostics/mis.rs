@@ -12,8 +12,8 @@ use crate::udaf::{Function, udaf};
 
 /// Mean inverse square of the propensities: `mean(1/p²)`.
 ///
-/// `mis(propensity)`: the mean square of the weights `1/p` over all rows, treated or not, on which the variance of weighted
-/// estimates grows; from 1, for propensity 1 throughout. A propensity of 0 is an error. NULL without a row.
+/// `mis(propensity)`: the mean square of the weights `1/p` over all rows, treated or not, on which the variance of
+/// weighted estimates grows; from 1, for propensity 1 throughout. A propensity of 0 is an error. NULL without a row.
 ///
 /// Source: Cortes, Mansour and Mohri, *Learning bounds for importance weighting*, NeurIPS 2010.
 pub fn mis_udaf() -> Arc<AggregateUDF> {
@@ -40,8 +40,8 @@ impl Function for Mis {
         docs::aggregate(
             Self::SPEC,
             docs::DIAGNOSTICS,
-            "Mean of `1/p²` over all rows: the mean square of the inverse propensity weights, with which the variance of \
-             weighted estimates grows. It is at least 1. NULL if no row counts.",
+            "Mean of `1/p²` over all rows: the mean square of the inverse propensity weights, with which the variance \
+             of weighted estimates grows. It is at least 1. NULL if no row counts.",
             "> SELECT mis(p) AS mis
   FROM (VALUES (0.25), (0.5), (1.0)) AS log (p);
 +-----+

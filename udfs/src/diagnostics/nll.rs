@@ -13,8 +13,8 @@ use crate::udaf::{Function, udaf};
 
 /// Negative log-likelihood of the propensities: `mean(−o·ln p − (1−o)·ln(1−p))`.
 ///
-/// `nll(treated, propensity)`: the mean cross-entropy, in nats; 0 for a certain and right propensity, ln 2 for one of 0.5
-/// throughout. A row that is certain and wrong would make it infinite and is an error. NULL without a row.
+/// `nll(treated, propensity)`: the mean cross-entropy, in nats; 0 for a certain and right propensity, ln 2 for one of
+/// 0.5 throughout. A row that is certain and wrong would make it infinite and is an error. NULL without a row.
 ///
 /// Source: Good, *Rational decisions*, 1952.
 pub fn nll_udaf() -> Arc<AggregateUDF> {
@@ -42,7 +42,8 @@ impl Function for Nll {
             Self::SPEC,
             docs::DIAGNOSTICS,
             "Negative log-likelihood of the propensities: the mean of `-ln(p)` over treated and of `-ln(1-p)` over \
-             untreated rows, in nats. Lower is better; propensities of 0.5 throughout have ln 2. NULL if no row counts.",
+             untreated rows, in nats. Lower is better; propensities of 0.5 throughout have ln 2. NULL if no row \
+             counts.",
             "> SELECT nll(clicked, p) AS nll
   FROM (VALUES (1, 0.5), (1, 0.8), (0, 0.5), (0, 0.2)) AS log (clicked, p);
 +--------------------+

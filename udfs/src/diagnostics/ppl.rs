@@ -14,10 +14,11 @@ use crate::udaf::{Function, udaf};
 /// Perplexity of the propensities: `2^mean(−o·log₂ p − (1−o)·log₂(1−p))`, which is `exp` of [`nll`](crate::nll_udaf).
 ///
 /// `ppl(treated, propensity)`: among how many equally likely outcomes the propensities leave one as uncertain; 1 for a
-/// certain and right propensity, 2 for one of 0.5 throughout. A row that is certain and wrong would make it infinite and is
-/// an error. NULL without a row.
+/// certain and right propensity, 2 for one of 0.5 throughout. A row that is certain and wrong would make it infinite
+/// and is an error. NULL without a row.
 ///
-/// Source: Jelinek, Mercer, Bahl and Baker, *Perplexity, a measure of the difficulty of speech recognition tasks*, 1977.
+/// Source: Jelinek, Mercer, Bahl and Baker, *Perplexity, a measure of the difficulty of speech recognition tasks*,
+/// 1977.
 pub fn ppl_udaf() -> Arc<AggregateUDF> {
     udaf::<Ppl>()
 }

@@ -12,8 +12,8 @@ use crate::udaf::{Function, udaf};
 
 /// Sample variance of the propensities: `Σ(p − p̄)² / (n − 1)`.
 ///
-/// `sv(propensity)`: how far the model tells rows apart; from 0, for one propensity throughout. NULL with fewer than two
-/// rows.
+/// `sv(propensity)`: how far the model tells rows apart; from 0, for one propensity throughout. NULL with fewer than
+/// two rows.
 ///
 /// Source: Fisher, *Statistical Methods for Research Workers*, 1925.
 pub fn sv_udaf() -> Arc<AggregateUDF> {

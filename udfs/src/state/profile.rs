@@ -17,8 +17,8 @@ pub(crate) struct Bounds {
     pub(crate) upper: f64,
 }
 
-/// Below this a treated row's weight `1/p` counts as a division by 0: so large a weight has a square whose sums would leave
-/// the range of a float.
+/// Below this a treated row's weight `1/p` counts as a division by 0: so large a weight has a square whose sums would
+/// leave the range of a float.
 pub(crate) const LEAST_TREATED: f64 = 1e-100;
 
 /// Counts of rows by what they are; the propensities' sum, extremes and histogram; and the sums of the weights `1/p`.
@@ -124,8 +124,8 @@ const LEAST: f64 = 1e-12;
 /// How many buckets are below 1: `⌈ln(1/LEAST) / ln(GROWTH)⌉`.
 const BUCKETS: usize = 1382;
 
-/// The bucket of a propensity: those in the `i`-th but the first are above `GROWTH^(i − 1 − BUCKETS)`, up to `GROWTH` times
-/// that.
+/// The bucket of a propensity: those in the `i`-th but the first are above `GROWTH^(i − 1 − BUCKETS)`, up to `GROWTH`
+/// times that.
 fn bucket(p: f64) -> usize {
     if p < LEAST { 0 } else { (BUCKETS as f64 + (p.ln() / GROWTH.ln()).ceil()).max(1.0) as usize }
 }
