@@ -9,6 +9,7 @@ mod errors;
 mod known;
 mod population;
 mod precision;
+mod quality;
 mod scalars;
 mod sql;
 mod windows;
