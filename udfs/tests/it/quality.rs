@@ -1,14 +1,16 @@
 //! The quality functions whose results are structs and lists, against plain computations; ties, bounds and bad rows.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Float64Type};
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::datasource::MemTable;
+use datafusion::prelude::{SessionConfig, SessionContext, col};
 
 use crate::population::{Row, bin, calls, partitions, population};
-use crate::sql::{assert_close, failure, number, session_with};
+use crate::sql::{assert_close, failure, number, session, session_with};
 
 /// A number, and the relative accuracy it is known to.
 type Known = (Option<f64>, f64);
@@ -225,6 +227,18 @@ async fn groups_of_few_rows_without_partial_aggregation() {
 }
 
 #[tokio::test]
+async fn groups_emitted_early_from_sorted_input() {
+    let mut rows = population(300, 20, true, 37);
+    rows.sort_by_key(|row| row.segment);
+    let ctx = session(config(1, 8));
+    let batches = partitions(&rows, 1, 8);
+    let table = MemTable::try_new(batches[0][0].schema(), batches).unwrap();
+    let table = table.with_sort_order(vec![vec![col("segment").sort(true, true)]]);
+    ctx.register_table("log", Arc::new(table)).unwrap();
+    check(&ctx, &CASES, &rows, "sorted input").await;
+}
+
+#[tokio::test]
 async fn bad_rows_are_counted() {
     let rows = spoiled(population(210, 4, true, 34));
     for parts in [1, 8] {
@@ -382,8 +396,13 @@ async fn extremes() {
         ],
     )
     .await;
-    // 0.29 · 100 rounds to below 29, yet 0.29 is where bin 29 starts.
+    // 0.29 · 100 rounds to below 29, yet 0.29 is where bin 29 starts; the greatest float below 0.05 times 100 rounds to 5.
     answers("(1, 0.29, 0.0)", &[("calibration_curve(o, p, 100)[1]['lower']", Some(0.29))]).await;
+    answers(
+        "(1, 0.049999999999999996::DOUBLE, 0.0)",
+        &[("calibration_curve(o, p, 100)[1]['lower']", Some(0.04)), ("ece(o, p, 100)", Some(0.95))],
+    )
+    .await;
     answers(
         "(1, 1e-300, 0.0), (0, 1e-300, 0.0), (1, 1e-90, 0.0), (1, 1e-90, 0.0)",
         &[
