@@ -97,7 +97,7 @@ impl Role {
     }
 }
 
-const PHI_EXPECTS: &str = "any count of numeric columns, or one List, LargeList or FixedSizeList of numbers";
+const PHI_EXPECTS: &str = "any count of numeric columns, or one column of lists of numbers";
 
 /// Which rows a function divides by the propensity of what happened to them: that must not be 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,12 +121,23 @@ pub(crate) struct Spec {
     /// Elements that the state's vectors have in front of φ's.
     leads: usize,
     divides: Divides,
+    /// Whether rows with NULLs and bad values reach the function too, instead of being skipped or failing the query.
+    lenient: bool,
 }
 
 impl Spec {
-    /// A function that weighs treated rows by `1 / p`.
+    /// A function that weighs treated rows by `1 / p`; where it takes no `treated`, every row.
     pub(crate) const fn new(name: &'static str, roles: &'static [Role]) -> Self {
-        Self { name, roles, phi: false, vector: "phi", needs_vector: false, leads: 0, divides: Divides::Treated }
+        Self {
+            name,
+            roles,
+            phi: false,
+            vector: "phi",
+            needs_vector: false,
+            leads: 0,
+            divides: Divides::Treated,
+            lenient: false,
+        }
     }
 
     /// The function takes φ after its roles, and weighs untreated rows by `1 / (1 − p)` too.
@@ -150,6 +161,15 @@ impl Spec {
 
     pub(crate) const fn divides(self, divides: Divides) -> Self {
         Self { divides, ..self }
+    }
+
+    /// The function sorts out NULLs and bad values itself.
+    pub(crate) const fn lenient(self) -> Self {
+        Self { lenient: true, ..self }
+    }
+
+    pub(crate) fn is_lenient(&self) -> bool {
+        self.lenient
     }
 
     pub(crate) fn divides_both(&self) -> bool {
@@ -251,12 +271,16 @@ impl Spec {
         Ok(coerced)
     }
 
+    pub(crate) fn takes(&self, role: Role) -> bool {
+        self.position(role).is_some()
+    }
+
     fn position(&self, role: Role) -> Option<usize> {
         self.roles.iter().position(|&r| r == role)
     }
 
     /// Fails on the first row whose `treated` is not 0 or 1, or whose propensity is not a
-    /// probability or would be divided by as 0. Functions without a propensity pass none.
+    /// probability or would be divided by as 0. Functions without one of the two pass none.
     pub(crate) fn check(&self, treated: &[f64], propensity: &[f64]) -> Result<()> {
         let binary = |o: f64| (o == 0.0) | (o == 1.0);
         if !treated.iter().fold(true, |ok, &o| ok & binary(o)) {
@@ -267,10 +291,14 @@ impl Spec {
                 "it must be 0 or 1; write a condition such as `clicks > 0`",
             ));
         }
+        let treated = match self.takes(Role::Treated) {
+            true => Cow::Borrowed(treated),
+            false => Cow::Owned(vec![1.0; propensity.len()]),
+        };
         let rows = || treated.iter().copied().zip(propensity.iter().copied());
-        let (treated, both) = (self.divides != Divides::Neither, self.divides == Divides::Both);
+        let (one, both) = (self.divides != Divides::Neither, self.divides == Divides::Both);
         let fine = |o: f64, p: f64| {
-            let by_zero = (treated & (o == 1.0) & (p == 0.0)) | (both & (o == 0.0) & (p == 1.0));
+            let by_zero = (one & (o == 1.0) & (p == 0.0)) | (both & (o == 0.0) & (p == 1.0));
             (0.0..=1.0).contains(&p) & !by_zero
         };
         if rows().fold(true, |ok, (o, p)| ok & fine(o, p)) {
@@ -278,6 +306,9 @@ impl Spec {
         }
         let other = rows().find(|&(o, p)| !fine(o, p)).map(|(_, p)| p);
         let cure = match other {
+            Some(0.0) if !self.takes(Role::Treated) => {
+                "it cannot be 0, for it is divided by; clip first, e.g. clip_propensity(propensity, 0.01, 1)"
+            }
             Some(0.0) => {
                 "a treated row cannot have propensity 0; clip first, \
                  e.g. clip_propensity(propensity, 0.01, 1)"
@@ -386,15 +417,16 @@ fn coerce_list(data_type: &DataType) -> Option<DataType> {
         _ => None,
     };
     match data_type {
-        DataType::List(field) => element(field).map(DataType::List),
-        DataType::LargeList(field) => element(field).map(DataType::LargeList),
+        DataType::List(field) | DataType::ListView(field) => element(field).map(DataType::List),
+        DataType::LargeList(field) | DataType::LargeListView(field) => element(field).map(DataType::LargeList),
         DataType::FixedSizeList(field, length) => element(field).map(|field| DataType::FixedSizeList(field, *length)),
         _ => None,
     }
 }
 
 /// The rows of one batch that count, checked: NULLs and filtered rows are left out, every
-/// `treated` is 0 or 1, and no row divides by a propensity of 0.
+/// `treated` is 0 or 1, and no row divides by a propensity of 0. For a lenient function all rows
+/// count that the filter passes.
 ///
 /// Columns hold the rows that count, one after the other.
 pub(crate) struct Rows<'a> {
@@ -403,6 +435,9 @@ pub(crate) struct Rows<'a> {
     pub(crate) phi: Phi<'a>,
     /// Places in the batch of the rows that count; `None` when all do.
     selection: Option<Vec<usize>>,
+    len: usize,
+    /// Rows of the batch without a NULL, for a lenient function.
+    whole: Option<NullBuffer>,
 }
 
 impl<'a> Rows<'a> {
@@ -414,7 +449,14 @@ impl<'a> Rows<'a> {
     ) -> Result<Option<Self>> {
         let (scalars, phi) = values.split_at(spec.roles.len().min(values.len()));
         let mut phi = Phi::read(phi)?;
-        let selection = select(spec, scalars, &phi, filter);
+        let passing = filter.map(passing);
+        let whole = whole(spec, scalars, &phi);
+        let (valid, whole) = match spec.lenient {
+            true => (passing, whole),
+            false => (NullBuffer::union(passing.as_ref(), whole.as_ref()), None),
+        };
+        let valid = valid.filter(|valid| valid.null_count() > 0);
+        let selection: Option<Vec<usize>> = valid.map(|valid| valid.valid_indices().collect());
         let Some(first) =
             selection.as_deref().map_or((!scalars[0].is_empty()).then_some(0), |rows| rows.first().copied())
         else {
@@ -430,13 +472,22 @@ impl<'a> Rows<'a> {
                 None => read_column(array, selection.as_deref()),
             })
             .collect();
-        let rows = Self { spec, columns, phi, selection };
-        spec.check(rows.treated(), rows.propensity())?;
+        let len = selection.as_ref().map_or(scalars[0].len(), Vec::len);
+        let rows = Self { spec, columns, phi, selection, len, whole };
+        if !spec.lenient {
+            spec.check(rows.treated(), rows.propensity())?;
+        }
         Ok(Some(rows))
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.treated().len()
+        self.len
+    }
+
+    /// Whether an argument of the `i`-th row is NULL.
+    pub(crate) fn is_missing(&self, i: usize) -> bool {
+        let place = || self.selection().map_or(i, |selection| selection[i]);
+        self.whole.as_ref().is_some_and(|whole| whole.is_null(place()))
     }
 
     pub(crate) fn treated(&self) -> &[f64] {
@@ -525,15 +576,16 @@ fn read_column<'a>(array: &'a ArrayRef, selection: Option<&[usize]>) -> Cow<'a, 
     }
 }
 
-/// The rows that pass `filter` and have every argument; a NULL error counts as missing only
-/// where the row is treated.
-fn select(spec: &Spec, scalars: &[ArrayRef], phi: &Phi<'_>, filter: Option<&BooleanArray>) -> Option<Vec<usize>> {
-    let filter = filter.map(|filter| {
-        NullBuffer::new(match filter.nulls() {
-            Some(nulls) => filter.values() & nulls.inner(),
-            None => filter.values().clone(),
-        })
-    });
+/// The rows for which `filter` is true.
+fn passing(filter: &BooleanArray) -> NullBuffer {
+    NullBuffer::new(match filter.nulls() {
+        Some(nulls) => filter.values() & nulls.inner(),
+        None => filter.values().clone(),
+    })
+}
+
+/// The rows that have every argument; a NULL error counts as missing only where the row is treated.
+fn whole(spec: &Spec, scalars: &[ArrayRef], phi: &Phi<'_>) -> Option<NullBuffer> {
     let error = spec.position(Role::Error).and_then(|place| {
         let nulls = scalars[place].nulls().filter(|nulls| nulls.null_count() > 0)?;
         Some(NullBuffer::new(nulls.inner() | &!&treated_bits(&scalars[0])))
@@ -541,9 +593,8 @@ fn select(spec: &Spec, scalars: &[ArrayRef], phi: &Phi<'_>, filter: Option<&Bool
     let others = spec.roles.iter().zip(scalars);
     let others = others.filter(|(role, _)| **role != Role::Error && role.literal().is_none());
     let others = others.map(|(_, array)| array.nulls());
-    let valid = NullBuffer::union_many(others.chain([error.as_ref(), filter.as_ref()]));
-    let valid = NullBuffer::union(valid.as_ref(), phi.nulls().as_ref())?;
-    (valid.null_count() > 0).then(|| valid.valid_indices().collect())
+    let valid = NullBuffer::union_many(others.chain([error.as_ref()]));
+    NullBuffer::union(valid.as_ref(), phi.nulls().as_ref())
 }
 
 fn treated_bits(array: &ArrayRef) -> BooleanBuffer {

@@ -19,7 +19,7 @@ pub(crate) const ESTIMATORS: DocSection = DocSection {
 pub(crate) const DIAGNOSTICS: DocSection = DocSection {
     include: true,
     label: "Diagnostic Functions",
-    description: Some("What the propensity weights cost in precision."),
+    description: Some("How well the propensities predict who is treated, and what their weights cost in precision."),
 };
 
 pub(crate) const ROWS: DocSection = DocSection {
@@ -51,25 +51,35 @@ pub(crate) fn aggregate(
     documentation.build()
 }
 
-const PHI: &str = "The balancing representation φ: any count of numeric or boolean columns, or one `List`, \
-    `LargeList` or `FixedSizeList` of numbers, all of one length. Left out, φ = 1. A row with a NULL in φ, also \
+const PHI: &str = "The balancing representation φ: any count of numeric or boolean columns, or one \
+    column of lists of numbers (of any list type), all of one length. Left out, φ = 1. A row with a NULL in φ, also \
     within the list, is skipped; NaN or infinity is an error.";
 
-const COVARIATES: &str = "What should be alike in treated and untreated rows: any count of numeric or boolean columns, or \
-    one `List`, `LargeList` or `FixedSizeList` of numbers, all of one length. A row with a NULL in one of them is skipped; \
-    NaN or infinity is an error.";
+const COVARIATES: &str = "What should be alike in treated and untreated rows: any count of numeric or boolean \
+    columns, or one column of lists of numbers (of any list type), all of one length. A row with a NULL in one of them \
+    is skipped; NaN or infinity is an error.";
 
 fn argument(spec: &Spec, role: Role) -> &'static str {
     match role {
+        Role::Treated if spec.is_lenient() => {
+            "The treatment o: a boolean, or a number that is 0 or 1 (clicked, rated, exposed). Other values and NULL \
+             are counted."
+        }
         Role::Treated => {
             "The treatment o: a boolean, or a number that is 0 or 1 (clicked, rated, exposed). Anything else is \
              an error; a NULL row is skipped."
+        }
+        Role::Propensity if spec.is_lenient() => {
+            "The learned propensity p, from 0 to 1, above 0 on treated rows. Other values and NULL are counted."
         }
         Role::Propensity if spec.divides_both() => {
             "The learned propensity p, from 0 to 1. A treated row with propensity 0 and an untreated row with \
              propensity 1 are errors; a NULL row is skipped."
         }
         Role::Propensity if spec.divides_neither() => "The learned propensity p, from 0 to 1. A NULL row is skipped.",
+        Role::Propensity if !spec.takes(Role::Treated) => {
+            "The learned propensity p, above 0 and up to 1. Propensity 0 is an error; a NULL row is skipped."
+        }
         Role::Propensity => {
             "The learned propensity p, from 0 to 1. A treated row with propensity 0 is an error; a NULL row is \
              skipped."

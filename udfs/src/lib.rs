@@ -27,7 +27,7 @@
 //! A value that cannot be right stops the query with an error that names the function, the
 //! argument, the value and a cure: `treated` other than 0 or 1, `propensity` outside `[0, 1]` or
 //! where it would be divided by 0, NaN or infinity in φ or in an error that is read, lists of two
-//! lengths in φ.
+//! lengths in φ. Only [`propensity_profile_udaf`] takes every row: it counts the bad ones.
 
 mod args;
 mod balance;
@@ -49,10 +49,13 @@ use datafusion_expr::{AggregateUDF, ScalarUDF};
 
 pub use balance::{
     balance_merge_udaf, balance_state_udaf, balance_test_of_udf, balance_test_udaf, balance_vector_of_udf,
-    balance_vector_udaf, bmse_noise_floor_udaf, bmse_of_udf, bmse_udaf, bmse_unbiased_udaf, lambda_opt_dr_udaf,
-    lambda_opt_udaf, smd_udaf, variance_ratio_udaf,
+    balance_vector_udaf, bmse_noise_floor_udaf, bmse_of_udf, bmse_udaf, bmse_unbiased_udaf, ks_udaf,
+    lambda_opt_dr_udaf, lambda_opt_udaf, smd_udaf, variance_ratio_udaf,
 };
-pub use diagnostics::ess_udaf;
+pub use diagnostics::{
+    auc_udaf, calibration_curve_udaf, ece_udaf, ess_udaf, mis_udaf, nll_udaf, ppl_udaf, propensity_profile_udaf,
+    sv_udaf,
+};
 pub use estimators::{
     dr_interval_udaf, dr_os_interval_udaf, dr_os_udaf, dr_udaf, dr_v2_udaf, dr_variance_udaf, eib_interval_udaf,
     eib_udaf, ips_clipped_interval_udaf, ips_clipped_udaf, ips_interval_udaf, ips_udaf, ips_v2_udaf, ips_variance_udaf,
@@ -76,6 +79,7 @@ pub fn all_aggregates() -> Vec<Arc<AggregateUDF>> {
         balance_merge_udaf(),
         smd_udaf(),
         variance_ratio_udaf(),
+        ks_udaf(),
         naive_udaf(),
         naive_treated_udaf(),
         eib_udaf(),
@@ -103,6 +107,14 @@ pub fn all_aggregates() -> Vec<Arc<AggregateUDF>> {
         lambda_opt_udaf(),
         lambda_opt_dr_udaf(),
         ess_udaf(),
+        propensity_profile_udaf(),
+        nll_udaf(),
+        ppl_udaf(),
+        auc_udaf(),
+        ece_udaf(),
+        calibration_curve_udaf(),
+        sv_udaf(),
+        mis_udaf(),
     ]
 }
 

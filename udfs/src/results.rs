@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Array, Float64Builder, ListBuilder, StructArray, UInt64Array};
-use arrow::buffer::NullBuffer;
+use arrow::array::{ArrayRef, Float64Array, Float64Builder, ListArray, ListBuilder, StructArray, UInt64Array};
+use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field, Fields};
 
 /// One number a group.
@@ -32,6 +32,14 @@ pub(crate) fn lists<T: Into<Option<f64>>>(
         lists.append(is_valid);
     }
     Arc::new(lists.finish())
+}
+
+/// One list a group of the `lengths` next elements; NULL where a length is.
+pub(crate) fn lists_of(elements: ArrayRef, lengths: &[Option<usize>]) -> ArrayRef {
+    let element = Arc::new(Field::new_list_field(elements.data_type().clone(), true));
+    let offsets = OffsetBuffer::from_lengths(lengths.iter().map(|length| length.unwrap_or(0)));
+    let valid = lengths.iter().map(Option::is_some).collect();
+    Arc::new(ListArray::new(element, offsets, elements, Some(valid)))
 }
 
 /// The type of a struct with these fields.

@@ -24,6 +24,11 @@ pub(crate) trait Function: Debug + PartialEq + Eq + Hash + Send + Sync + 'static
 
     type State: State;
 
+    /// Whether this call's state lets rows be taken out again.
+    fn retracts(_call: &Call) -> bool {
+        Self::State::RETRACTS
+    }
+
     /// What the rows of a batch add to the state.
     fn terms(rows: &Rows<'_>, call: &Call) -> <Self::State as State>::Terms;
 
@@ -83,10 +88,11 @@ impl<F: Function> AggregateUDFImpl for Udaf<F> {
     }
 
     fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        if F::State::RETRACTS {
-            return self.accumulator(args);
-        }
-        Ok(Box::new(Window::<F> { call: Groups::<F>::call(&args)?, frame: VecDeque::new(), function: PhantomData }))
+        let call = Groups::<F>::call(&args)?;
+        Ok(match F::retracts(&call) {
+            true => Box::new(One(Groups::<F>::one(call))),
+            false => Box::new(Window::<F> { call, frame: VecDeque::new(), function: PhantomData }),
+        })
     }
 
     fn groups_accumulator_supported(&self, _args: AccumulatorArgs) -> bool {
@@ -181,7 +187,7 @@ impl<F: Function> Accumulator for One<F> {
     }
 
     fn supports_retract_batch(&self) -> bool {
-        F::State::RETRACTS
+        F::retracts(&self.0.call)
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {

@@ -12,8 +12,13 @@ pub(super) fn covariates(rows: &Rows<'_>) -> Covariates {
     let ones = vec![1.0; rows.len()];
     Covariates {
         values: Weighted { leads: Vec::new(), weights: Some(ones) },
-        weights: args::map2(rows.treated(), rows.propensity(), |o, p| 1.0 / if o == 1.0 { p } else { 1.0 - p }),
+        weights: args::map2(rows.treated(), rows.propensity(), arm_weight),
     }
+}
+
+/// `1/p` of a treated, `1/(1−p)` of an untreated row.
+pub(super) fn arm_weight(o: f64, p: f64) -> f64 {
+    1.0 / if o == 1.0 { p } else { 1.0 - p }
 }
 
 /// A struct of `raw` and `weighted`: of numbers where the arguments after `treated` and `propensity` are one number, else

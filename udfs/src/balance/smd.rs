@@ -67,7 +67,7 @@ impl Function for Smd {
 +-----+---------------------+
 | 0.0 | -0.1459512766231559 |
 +-----+---------------------+",
-            &["variance_ratio", "balance_vector"],
+            &["variance_ratio", "ks", "balance_vector"],
         )
     }
 }

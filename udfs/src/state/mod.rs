@@ -1,11 +1,16 @@
 //! What the aggregates remember of the rows they have seen.
 
 mod arms;
+mod binned;
 mod comoments;
+mod lists;
 mod moments;
 mod products;
+mod profile;
+mod samples;
 mod sum;
 mod sums;
+mod trimmed;
 mod weighted;
 
 use std::fmt::Debug;
@@ -16,10 +21,14 @@ use datafusion_common::Result;
 use datafusion_expr::EmitTo;
 
 pub(crate) use arms::{Arms, Covariates};
+pub(crate) use binned::{Bin, Binned, BinnedTerms};
 pub(crate) use comoments::{Comoment, Comoments, FULL_WIDTH};
 pub(crate) use moments::Moments;
 pub(crate) use products::{Products, Totals};
+pub(crate) use profile::{Bounds, Profile, Profiles};
+pub(crate) use samples::{Sample, Samples, arms, ties};
 pub(crate) use sums::{Sums, Terms};
+pub(crate) use trimmed::Trimmed;
 pub(crate) use weighted::Weighted;
 
 use crate::args::{Rows, Spec};

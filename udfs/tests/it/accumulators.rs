@@ -15,7 +15,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
-use crate::population::{Call, Row, calls, partitions, population};
+use crate::population::{Call, Phi, Row, calls, partitions, population};
 use crate::sql::{assert_close, session_with};
 
 /// A planned call, and its arguments for all rows.
@@ -267,4 +267,17 @@ async fn size_counts_the_heap() {
         assert!(groups.size() >= 10_000 * 8 * fields, "{}", planned.call.sql);
         assert!(planned.accumulator().size() >= 16);
     }
+}
+
+#[tokio::test]
+async fn bins_that_are_not_in_use_take_no_memory() {
+    let rows = population(40, 1, false, 12);
+    let call = Call { sql: "ece(o, p, 10000)".into(), function: "ece", phi: Phi::Unused, literal: 10_000.0 };
+    let planned = plan(call, &rows).await;
+    let mut groups = planned.groups();
+    let ids: Vec<_> = (0..40).collect();
+    groups.update_batch(&planned.arguments, &ids, None, 40).unwrap();
+    assert!(groups.size() < 40 * 1024, "{}", groups.size());
+    let state = groups.state(EmitTo::All).unwrap();
+    assert!(state.iter().all(|array| array.get_buffer_memory_size() < 40 * 1024));
 }

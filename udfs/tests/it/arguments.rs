@@ -9,7 +9,7 @@ async fn over(call: &str, rows: &str) -> Option<f64> {
 
 const TWO_ROWS: &str = "(1, 0.5, 0.2, 0.3, 1.0), (0, 0.25, 0.7, 0.6, 2.0)";
 
-const CALLS: [(&str, &str); 18] = [
+const CALLS: [(&str, &str); 25] = [
     ("bmse(o, p, f)", "opf"),
     ("bmse(o, p, [f, f])", "opf"),
     ("bmse_unbiased(o, p, f)", "opf"),
@@ -28,11 +28,18 @@ const CALLS: [(&str, &str); 18] = [
     ("dr_variance(o, p, e, i)", "opei"),
     ("ips_v2(o, p, e, 0.5, f)", "opef"),
     ("dr_v2(o, p, e, i, 0.5, [f])", "opeif"),
+    ("nll(o, p)", "op"),
+    ("ppl(o, p)", "op"),
+    ("sv(p)", "p"),
+    ("mis(p)", "p"),
+    ("auc(o, p)", "op"),
+    ("ece(o, p, 3)", "op"),
+    ("ece(o, p, 2, 'mass')", "op"),
 ];
 
 #[tokio::test]
 async fn a_null_argument_skips_the_row() {
-    let row = ["1", "0.4", "0.9", "0.8", "3.0"];
+    let row = ["1", "0.2", "0.9", "0.8", "3.0"];
     for (call, uses) in CALLS {
         let without = over(call, TWO_ROWS).await;
         for (place, name) in "opeif".char_indices() {
@@ -66,9 +73,9 @@ async fn a_null_error_of_an_untreated_row_does_not() {
 #[tokio::test]
 async fn nulls_and_filters_everywhere_give_null() {
     let nulls = "(NULL, 0.5, 0.2, 0.3, 1.0), (NULL, NULL, NULL, NULL, NULL)";
-    for (call, _) in CALLS {
+    for (call, uses) in CALLS {
         let rows = format!("{nulls}, (1, 0.5, 0.2, 0.3, 1.0)");
-        let none = format!("{call} FILTER (WHERE o IS NULL)");
+        let none = format!("{call} FILTER (WHERE {} IS NULL)", &uses[..1]);
         assert_eq!(over(&none, &rows).await, None, "{none}");
         let none = format!("{call} FILTER (WHERE NULL::BOOLEAN)");
         assert_eq!(over(&none, &rows).await, None, "{none}");
@@ -130,9 +137,35 @@ async fn types() {
         "arrow_cast([f], 'LargeList(UInt8)')",
         "arrow_cast([f], 'FixedSizeList(1, Float32)')",
         "arrow_cast([f], 'FixedSizeList(1, Int64)')",
+        "arrow_cast([f], 'ListView(Float64)')",
+        "arrow_cast([f], 'ListView(Int32)')",
+        "arrow_cast([f], 'LargeListView(Float16)')",
+        "arrow_cast(f, 'Float16')",
+        "arrow_cast(f, 'Dictionary(Int32, UInt8)')",
     ] {
         let sql = format!("SELECT bmse(o, p, {phi}) FROM {rows}");
         assert_eq!(number(&sql).await, Some(1.0), "{sql}");
+    }
+    for value in [
+        "f::DECIMAL(6, 2)",
+        "f::DECIMAL(40, 10)",
+        "arrow_cast(f, 'Float16')",
+        "arrow_cast(f, 'Dictionary(Int8, Float32)')",
+        "arrow_cast(f::DECIMAL(6, 2), 'Dictionary(UInt16, Decimal128(6, 2))')",
+        "f::BIGINT UNSIGNED",
+    ] {
+        // 3 / 0.5 / 2
+        let sql = format!("SELECT ips(o, p, {value}) FROM {rows}");
+        assert_eq!(number(&sql).await, Some(3.0), "{sql}");
+        // (3 + 2) / 2
+        let sql = format!("SELECT eib(o, e, {value}) FROM (SELECT o, f AS e, f FROM {rows})");
+        assert_eq!(number(&sql).await, Some(2.5), "{sql}");
+        let sql = format!("SELECT ks(o, p, {value})['raw'] FROM {rows}");
+        assert_eq!(number(&sql).await, Some(1.0), "{sql}");
+    }
+    for covariate in ["f > 2", "NULL"] {
+        let sql = format!("SELECT ks(o, p, {covariate})['raw'] FROM {rows}");
+        assert_eq!(number(&sql).await, (covariate != "NULL").then_some(1.0), "{sql}");
     }
     // booleans as φ: (2·1 − 4·0) / 2 = 1
     let sql = format!("SELECT bmse(o, p, f > 2) FROM {rows}");

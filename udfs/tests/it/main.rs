@@ -11,6 +11,7 @@ mod intervals;
 mod known;
 mod population;
 mod precision;
+mod quality;
 mod reference;
 mod scalars;
 mod simulation;

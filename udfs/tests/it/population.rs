@@ -147,17 +147,20 @@ pub(crate) enum Phi {
     Vector,
 }
 
-/// What `function` gives for `rows`, by the formulas of the paper; `literal` is its λ, or largest weight, or shrinkage.
+/// What `function` gives for `rows`, by the formulas of the paper; `literal` is its λ, largest weight, shrinkage or count
+/// of bins.
 pub(crate) fn expected(function: &str, phi: Phi, literal: f64, rows: &[&Row]) -> Option<f64> {
     let uses = |names: &[&str]| names.contains(&function);
-    let with_error = !uses(&["bmse", "bmse_unbiased", "bmse_noise_floor", "ess"]);
+    let without_error = ["bmse", "bmse_unbiased", "bmse_noise_floor", "ess", "nll", "ppl", "sv", "mis", "auc", "ece"];
+    let with_error = !uses(&without_error) && function != "ece_mass";
+    let with_treated = !uses(&["sv", "mis"]);
     let with_imputed = uses(&["eib", "dr", "dr_v2", "snips_dr", "switch_dr", "dr_os", "dr_variance"]);
     let with_propensity = !uses(&["naive", "naive_treated", "eib"]);
     // o, p, e, ê, φ of the rows that count
     let rows: Vec<(f64, f64, f64, f64, Vec<f64>)> = rows
         .iter()
         .filter_map(|row| {
-            let treated = row.treated?;
+            let treated = if with_treated { row.treated? } else { true };
             let o = if treated { 1.0 } else { 0.0 };
             let p = if with_propensity { row.propensity? } else { 0.5 };
             let e = if with_error && treated { row.error? } else { 0.0 };
@@ -191,6 +194,7 @@ pub(crate) fn expected(function: &str, phi: Phi, literal: f64, rows: &[&Row]) ->
     let ips = sum(&|o, p, e, _| o * e / p) / n;
     let dr = sum(&|o, p, e, i| i + o * (e - i) / p) / n;
     let treated = sum(&|o, _, _, _| o);
+    let nll = sum(&|o, p, _, _| -o * p.ln() - (1.0 - o) * (1.0 - p).ln()) / n;
     match function {
         "bmse" => Some(raw),
         "bmse_unbiased" => (n > 1.0).then(|| (norm - q) / (n * (n - 1.0))),
@@ -211,7 +215,36 @@ pub(crate) fn expected(function: &str, phi: Phi, literal: f64, rows: &[&Row]) ->
         "ips_variance" => Some(sum(&|o, p, e, _| o * (1.0 - p) * (e / p).powi(2)) / (n * n)),
         "dr_variance" => Some(sum(&|o, p, e, i| o * (1.0 - p) * ((e - i) / p).powi(2)) / (n * n)),
         "ess" => (treated > 0.0).then(|| sum(&|o, p, _, _| o / p).powi(2) / sum(&|o, p, _, _| o / (p * p))),
+        "nll" => Some(nll),
+        "ppl" => Some(2f64.powf(nll / 2f64.ln())),
+        "mis" => Some(sum(&|_, p, _, _| p.powi(-2)) / n),
+        "sv" => (n > 1.0).then(|| {
+            let mean = sum(&|_, p, _, _| p) / n;
+            sum(&|_, p, _, _| (p - mean).powi(2)) / (n - 1.0)
+        }),
+        "auc" => (treated > 0.0 && treated < n).then(|| {
+            let wins = |p: f64| sum(&|o, q, _, _| (1.0 - o) * (f64::from(p > q) + f64::from(p == q) / 2.0));
+            sum(&|o, p, _, _| o * wins(p)) / treated / (n - treated)
+        }),
+        "ece" | "ece_mass" => {
+            let bins = literal as usize;
+            let mut gaps = vec![0.0; bins];
+            for (o, p, ..) in &rows {
+                gaps[bin(*p, bins, function == "ece_mass", &|holds| sum(&|_, q, _, _| f64::from(holds(q))))] += p - o;
+            }
+            Some(gaps.iter().map(|gap| gap.abs()).sum::<f64>() / n)
+        }
         other => panic!("{other} has no formula here"),
+    }
+}
+
+/// The bin of a propensity, by its bounds or by the ranks of the rows; `count` says for how many rows something holds.
+pub(crate) fn bin(p: f64, bins: usize, mass: bool, count: &dyn Fn(&dyn Fn(f64) -> bool) -> f64) -> usize {
+    if mass {
+        let middle = count(&|q| q < p) + count(&|q| q == p) / 2.0;
+        (middle * bins as f64 / count(&|_| true)) as usize
+    } else {
+        (0..bins).rfind(|&k| k as f64 / bins as f64 <= p && (p < 1.0 || k + 1 == bins)).unwrap()
     }
 }
 
@@ -247,6 +280,11 @@ pub(crate) fn calls() -> Vec<Call> {
         ("ips_variance", "o, p, e"),
         ("dr_variance", "o_float, p, e, i"),
         ("ess", "o, p"),
+        ("nll", "o_int, p"),
+        ("ppl", "o, p"),
+        ("sv", "p"),
+        ("mis", "p"),
+        ("auc", "o_float, p"),
     ] {
         call(function, Phi::Unused, 0.0, format!("{function}({arguments})"));
     }
@@ -255,6 +293,10 @@ pub(crate) fn calls() -> Vec<Call> {
         call("switch_dr", Phi::Unused, literal, format!("switch_dr(o_int, p, e, i, {literal})"));
         call("dr_os", Phi::Unused, literal, format!("dr_os(o, p, e, i, {literal})"));
     }
+    call("ece", Phi::Unused, 10.0, "ece(o, p)".into());
+    call("ece", Phi::Unused, 7.0, "ece(o_uint, p, 7)".into());
+    call("ece_mass", Phi::Unused, 10.0, "ece(o, p, 10, 'mass')".into());
+    call("ece_mass", Phi::Unused, 3.0, "ece(o, p, 3, 'MASS')".into());
     let mut shapes = vec!["f0, f1, f2".to_string()];
     for kind in ["list", "large", "fixed"] {
         shapes.extend(["16", "32", "64", "int"].map(|element| format!("{kind}{element}")));
@@ -270,11 +312,11 @@ pub(crate) fn calls() -> Vec<Call> {
     for function in ["bmse", "bmse_unbiased", "bmse_noise_floor"] {
         call(function, Phi::One, 0.0, format!("{function}(o, p)"));
     }
-    for lambda in [0.0, 0.3, 2.0] {
-        call("ips_v2", Phi::One, lambda, format!("ips_v2(o, p, e, {lambda})"));
-        call("ips_v2", Phi::Vector, lambda, format!("ips_v2(o_float, p, e, {lambda}, f0, f1, f2)"));
-        call("dr_v2", Phi::Vector, lambda, format!("dr_v2(o, p, e, i, {lambda}, large64)"));
-        call("dr_v2", Phi::Vector, lambda, format!("dr_v2(o, p, e, i, {lambda}, fixed16)"));
+    for literal in [0.0, 0.3, 2.0] {
+        call("ips_v2", Phi::One, literal, format!("ips_v2(o, p, e, {literal})"));
+        call("ips_v2", Phi::Vector, literal, format!("ips_v2(o_float, p, e, {literal}, f0, f1, f2)"));
+        call("dr_v2", Phi::Vector, literal, format!("dr_v2(o, p, e, i, {literal}, large64)"));
+        call("dr_v2", Phi::Vector, literal, format!("dr_v2(o, p, e, i, {literal}, fixed16)"));
     }
     calls
 }
