@@ -2,6 +2,7 @@
 #
 #   make demo   simulate a log, audit it, retrain on it, score it, audit it again
 #   make test   every test
+#   make bench  kernels and whole queries, against DuckDB, Polars and SQL written by hand
 #   make lint   formatting, clippy, documentation
 #
 # Build products and libtorch are kept in COUNTERWEIGHT_CACHE, outside the clone. LIBTORCH, where set, is used as it is;
@@ -22,7 +23,7 @@ BINARY := $(CARGO_TARGET_DIR)/debug/counterweight
 # A recipe that builds starts with this line.
 setup = scripts/packages.sh g++ && LIBTORCH="$$(scripts/libtorch.py $(COUNTERWEIGHT_TORCH))" && export LIBTORCH
 
-.PHONY: help demo test lint libtorch env clean-cache
+.PHONY: help demo test bench lint libtorch env clean-cache
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -43,6 +44,15 @@ lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --document-private-items
+
+bench:
+	@$(setup)
+	cargo bench --workspace --locked --bench kernels
+	cargo build --workspace --locked --release
+	python3 -m venv $(COUNTERWEIGHT_CACHE)/bench-venv
+	$(COUNTERWEIGHT_CACHE)/bench-venv/bin/pip install --quiet duckdb polars
+	$(COUNTERWEIGHT_CACHE)/bench-venv/bin/python scripts/bench.py $(CARGO_TARGET_DIR)/release/counterweight \
+		--folder $(COUNTERWEIGHT_CACHE)/bench
 
 libtorch:
 	@scripts/libtorch.py $(COUNTERWEIGHT_TORCH)

@@ -56,7 +56,7 @@ impl Staged {
     /// Uploads what is buffered, so that a finished object holds no memory while others are written.
     pub async fn flush(&mut self) -> Result<()> {
         if !self.buffer.is_empty() {
-            let part = self.buffer.split().freeze();
+            let part = std::mem::take(&mut self.buffer).freeze();
             self.put(part).await?;
         }
         self.wait(0).await
