@@ -19,14 +19,14 @@ fn blocks(path: &str, language: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_readmes_queries_run() {
+fn the_documents_queries_run() {
     let folder = tempfile::tempdir().unwrap();
     let mut simulate = counterweight();
     simulate.current_dir(&folder).args(["simulate", "--rows", "20000", "--users", "200", "--items", "50"]);
     succeed(simulate.args(["--output", "log/"]));
-    let queries = blocks("README.md", "sql");
-    assert_eq!(queries.len(), 2);
-    for query in queries {
+    let (readme, guide) = (blocks("README.md", "sql"), blocks("docs/guide.md", "sql"));
+    assert_eq!((readme.len(), guide.len()), (2, 3));
+    for query in readme.into_iter().chain(guide) {
         let rows = succeed(counterweight().current_dir(&folder).args(["sql", "--format", "ndjson", "-c", &query]));
         assert!(!rows.is_empty() && !rows.contains("null"), "{query}\n{rows}");
     }
