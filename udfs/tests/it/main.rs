@@ -15,6 +15,7 @@ mod quality;
 mod reference;
 mod scalars;
 mod simulation;
+mod slt;
 mod sql;
 mod statistics;
 mod windows;
