@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, Float64Array, LargeListArray, UInt64Array};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Float64Type, UInt64Type};
-use datafusion_common::Result;
+use datafusion_common::{Result, exec_err};
 use datafusion_expr::EmitTo;
 use nalgebra::{DMatrix, DMatrixView};
 
@@ -53,7 +53,9 @@ fn diagonal(width: usize, k: usize) -> usize {
 impl<'a> Comoment<'a> {
     /// Comoments from their parts, if these fit together.
     pub(crate) fn from_parts(count: u64, mean: &'a [f64], comoment: &'a [f64]) -> Option<Self> {
-        (comoment.len() == packed_length(mean.len())).then_some(Self { count, mean, comoment })
+        let state = Self { count, mean, comoment };
+        let fits = !mean.is_empty() && comoment.len() == packed_length(mean.len());
+        (fits && (0..mean.len()).all(|k| state.spread(k) >= 0.0)).then_some(state)
     }
 
     /// The comoments as they are kept.
@@ -100,10 +102,16 @@ impl Comoments {
     }
 
     /// Adds a group's rows to another, or takes out those added before. All vectors are of one width.
+    ///
+    /// # Errors
+    /// Where they are of two widths, or the sums leave the range of their types.
     pub(crate) fn move_one(&mut self, spec: &Spec, group: usize, other: &Comoment<'_>, adds: bool) -> Result<()> {
         self.set_width(spec, other.mean.len())?;
+        if adds && self.count[group].checked_add(other.count).is_none() {
+            return exec_err!("{}: the rows of the states are more than 64 bits can count", spec.name);
+        }
         self.shift(group, other, adds);
-        Ok(())
+        if self.is_finite(group) { Ok(()) } else { Err(spec.out_of_range()) }
     }
 
     fn set_width(&mut self, spec: &Spec, width: usize) -> Result<()> {
