@@ -12,6 +12,7 @@ mod intervals;
 mod known;
 mod population;
 mod precision;
+mod properties;
 mod quality;
 mod reference;
 mod scalars;
