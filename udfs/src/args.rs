@@ -339,6 +339,15 @@ impl Spec {
         self.phi_error(format_args!("has lists of {first} and of {second} elements: all must be of one length"))
     }
 
+    /// The error where sums of finite terms are not finite.
+    pub(crate) fn out_of_range(&self) -> DataFusionError {
+        exec_datafusion_err!(
+            "{}: the sums leave the range of a 64-bit float; rescale the arguments or clip \
+             propensities further from 0 and 1",
+            self.name
+        )
+    }
+
     pub(crate) fn phi_error(&self, what: impl std::fmt::Display) -> DataFusionError {
         let place = self.roles.len() + 1;
         exec_datafusion_err!("{}: argument {place} ({}) {what}", self.name, self.vector)
@@ -544,11 +553,7 @@ impl<'a> Rows<'a> {
         if let Some(value) = self.phi.find_not_finite(self.selection(), self.len()) {
             return self.spec.phi_error(format_args!("holds {value}: {CURE}"));
         }
-        exec_datafusion_err!(
-            "{}: the sums leave the range of a 64-bit float; rescale the arguments or clip \
-             propensities further from 0 and 1",
-            self.spec.name
-        )
+        self.spec.out_of_range()
     }
 }
 

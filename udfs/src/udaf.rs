@@ -91,7 +91,7 @@ impl<F: Function> AggregateUDFImpl for Udaf<F> {
         let call = Groups::<F>::call(&args)?;
         Ok(match F::retracts(&call) {
             true => Box::new(One(Groups::<F>::one(call))),
-            false => Box::new(Window::<F> { call, frame: VecDeque::new(), function: PhantomData }),
+            false => Box::new(Window::new(F::SPEC.name, One(Groups::<F>::one(call)))),
         })
     }
 
@@ -127,12 +127,26 @@ struct Groups<F: Function> {
 #[derive(Debug)]
 struct One<F: Function>(Groups<F>);
 
+// Not derived, for that asks for a function that is Clone.
+impl<F: Function> Clone for One<F> {
+    fn clone(&self) -> Self {
+        Self(Groups { state: self.0.state.clone(), call: Arc::clone(&self.0.call) })
+    }
+}
+
 /// The rows of a sliding window, for a state that they cannot be taken out of.
 #[derive(Debug)]
-struct Window<F: Function> {
-    call: Arc<Call>,
+pub(crate) struct Window<A> {
+    name: &'static str,
+    /// The accumulator before any row.
+    empty: A,
     frame: VecDeque<Vec<ArrayRef>>,
-    function: PhantomData<F>,
+}
+
+impl<A> Window<A> {
+    pub(crate) fn new(name: &'static str, empty: A) -> Self {
+        Self { name, empty, frame: VecDeque::new() }
+    }
 }
 
 impl<F: Function> Groups<F> {
@@ -208,7 +222,7 @@ impl<F: Function> Accumulator for One<F> {
     }
 }
 
-impl<F: Function> Accumulator for Window<F> {
+impl<A: Accumulator + Clone> Accumulator for Window<A> {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
         self.frame.push_back(values.to_vec());
         Ok(())
@@ -219,7 +233,7 @@ impl<F: Function> Accumulator for Window<F> {
         let mut leaving = values[0].len();
         while leaving > 0 {
             let Some(batch) = self.frame.front_mut() else {
-                return internal_err!("{}: rows left a window that they were not in", F::SPEC.name);
+                return internal_err!("{}: rows left a window that they were not in", self.name);
             };
             let rows = batch[0].len();
             if rows > leaving {
@@ -237,17 +251,17 @@ impl<F: Function> Accumulator for Window<F> {
     }
 
     fn merge_batch(&mut self, _states: &[ArrayRef]) -> Result<()> {
-        internal_err!("{}: windows are not merged", F::SPEC.name)
+        internal_err!("{}: windows are not merged", self.name)
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        let mut one = One(Groups::<F>::one(Arc::clone(&self.call)));
-        self.frame.iter().try_for_each(|values| one.update_batch(values))?;
-        one.evaluate()
+        let mut whole = self.empty.clone();
+        self.frame.iter().try_for_each(|values| whole.update_batch(values))?;
+        whole.evaluate()
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        internal_err!("{}: windows are not merged", F::SPEC.name)
+        internal_err!("{}: windows are not merged", self.name)
     }
 
     fn size(&self) -> usize {

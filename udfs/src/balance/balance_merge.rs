@@ -13,6 +13,7 @@ use super::stored::{States, coerce, state_signature, state_type, stored};
 use crate::args::Spec;
 use crate::docs;
 use crate::state::{Comoments, State};
+use crate::udaf::Window;
 
 /// One state out of many: what [`balance_state`](crate::balance_state_udaf) would give for all their rows.
 ///
@@ -81,6 +82,12 @@ impl AggregateUDFImpl for BalanceMerge {
         Ok(Box::new(merged))
     }
 
+    fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        let mut merged = Merged::new(&args)?;
+        merged.0.resize(1);
+        Ok(Box::new(Window::new(SPEC.name, merged)))
+    }
+
     fn groups_accumulator_supported(&self, _args: AccumulatorArgs) -> bool {
         true
     }
@@ -102,7 +109,7 @@ impl AggregateUDFImpl for BalanceMerge {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Merged(Comoments);
 
 impl Merged {
@@ -116,18 +123,17 @@ impl Merged {
         Ok(Self(Comoments::default()))
     }
 
-    fn shift(
+    fn add(
         state: &mut Comoments,
         values: &[ArrayRef],
         filter: Option<&BooleanArray>,
         group: impl Fn(usize) -> usize,
-        adds: bool,
     ) -> Result<()> {
         let states = States::read(SPEC.name, &values[0]);
         let passes = |row: usize| filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row));
         for row in (0..states.len()).filter(|&row| passes(row)) {
             let Some(other) = states.get(row)? else { continue };
-            state.move_one(&SPEC, group(row), &other, adds)?;
+            state.add_one(&SPEC, group(row), &other)?;
         }
         Ok(())
     }
@@ -135,15 +141,7 @@ impl Merged {
 
 impl Accumulator for Merged {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        Self::shift(&mut self.0, values, None, |_| 0, true)
-    }
-
-    fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        Self::shift(&mut self.0, values, None, |_| 0, false)
-    }
-
-    fn supports_retract_batch(&self) -> bool {
-        true
+        Self::add(&mut self.0, values, None, |_| 0)
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
@@ -172,7 +170,7 @@ impl GroupsAccumulator for Merged {
         total_num_groups: usize,
     ) -> Result<()> {
         self.0.resize(total_num_groups);
-        Self::shift(&mut self.0, values, opt_filter, |row| group_indices[row], true)
+        Self::add(&mut self.0, values, opt_filter, |row| group_indices[row])
     }
 
     fn merge_batch(&mut self, values: &[ArrayRef], group_indices: &[usize], total_num_groups: usize) -> Result<()> {
@@ -183,7 +181,7 @@ impl GroupsAccumulator for Merged {
     fn convert_to_state(&self, values: &[ArrayRef], opt_filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
         let mut state = Comoments::default();
         state.resize(values[0].len());
-        Self::shift(&mut state, values, opt_filter, |row| row, true)?;
+        Self::add(&mut state, values, opt_filter, |row| row)?;
         Ok(state.arrays())
     }
 

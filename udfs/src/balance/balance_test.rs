@@ -176,7 +176,7 @@ impl Wald {
         let scale = |k: usize| group.spread(k).sqrt();
         let correlation = DMatrix::from_fn(elements.len(), elements.len(), |i, j| {
             let (i, j) = (elements[i], elements[j]);
-            group.product(i, j) / scale(i) / scale(j)
+            (group.product(i, j) / scale(i) / scale(j)).clamp(-1.0, 1.0)
         });
         let z = DVector::from_iterator(elements.len(), elements.iter().map(|&k| z(k)));
         let SymmetricEigen { eigenvectors, eigenvalues } = SymmetricEigen::new(correlation);

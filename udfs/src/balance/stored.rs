@@ -87,11 +87,16 @@ impl<'a> States<'a> {
         if self.array.is_null(row) || parts.iter().all(|part| part.is_null(row)) {
             return Ok(None);
         }
-        let is_whole = parts.iter().all(|part| part.is_valid(row));
-        let list = |lists: &'a ListArray| {
+        let place = |lists: &ListArray| {
             let offsets = lists.value_offsets();
+            offsets[row] as usize..offsets[row + 1] as usize
+        };
+        let has_nulls = |lists: &ListArray| place(lists).any(|at| lists.values().is_null(at));
+        let is_whole =
+            parts.iter().all(|part| part.is_valid(row)) && !has_nulls(self.mean) && !has_nulls(self.comoment);
+        let list = |lists: &'a ListArray| {
             let values: &'a Float64Array = lists.values().as_primitive::<Float64Type>();
-            &values.values()[offsets[row] as usize..offsets[row + 1] as usize]
+            &values.values()[place(lists)]
         };
         let (count, mean, comoment) = (self.count.value(row), list(self.mean), list(self.comoment));
         if is_whole && count == 0 {
@@ -101,8 +106,8 @@ impl<'a> States<'a> {
         match Comoment::from_parts(count, mean, comoment).filter(|_| is_whole && finite) {
             Some(state) => Ok(Some(state)),
             None => exec_err!(
-                "{}: argument 1 (state) is no state of balance_state: count {count}, {} finite means and {} finite \
-                 comoments do not fit together; store the value as it comes",
+                "{}: argument 1 (state) is no state of balance_state: count {count}, {} means and {} comoments \
+                 must fit together, and hold no NULL, infinity or negative square; store the value as it comes",
                 self.function,
                 mean.len(),
                 comoment.len()

@@ -85,6 +85,10 @@ impl Arms {
         }
     }
 
+    fn is_finite(&self, at: usize) -> bool {
+        self.spread[at * self.width..][..self.width].iter().sum::<f64>().is_finite()
+    }
+
     fn add_rows(&mut self, rows: &Rows<'_>, terms: &Covariates, group: impl Fn(usize) -> usize) -> Result<()> {
         let width = terms.values.width(rows);
         self.set_width(rows.spec, width)?;
@@ -96,7 +100,7 @@ impl Arms {
                 for (weighted, weight) in [(false, 1.0), (true, weight)] {
                     let at = sample(group(row), treated, weighted);
                     self.add_sample(at, weight, weight * weight, vector, None);
-                    finite &= self.spread[at * width..][..width].iter().sum::<f64>().is_finite();
+                    finite &= self.is_finite(at);
                 }
             }
         });
@@ -162,6 +166,9 @@ impl State for Arms {
                 let cells = sample * width..(sample + 1) * width;
                 let at = group(row) * SAMPLES + sample;
                 self.add_sample(at, weight[sample], square[sample], &mean[cells.clone()], Some(&spread[cells]));
+                if !self.is_finite(at) {
+                    return Err(spec.out_of_range());
+                }
             }
         }
         Ok(())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, Float64Array, LargeListArray, UInt64Array};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Float64Type, UInt64Type};
-use datafusion_common::Result;
+use datafusion_common::{Result, exec_err};
 use datafusion_expr::EmitTo;
 use nalgebra::{DMatrix, DMatrixView};
 
@@ -53,7 +53,9 @@ fn diagonal(width: usize, k: usize) -> usize {
 impl<'a> Comoment<'a> {
     /// Comoments from their parts, if these fit together.
     pub(crate) fn from_parts(count: u64, mean: &'a [f64], comoment: &'a [f64]) -> Option<Self> {
-        (comoment.len() == packed_length(mean.len())).then_some(Self { count, mean, comoment })
+        let state = Self { count, mean, comoment };
+        let fits = !mean.is_empty() && comoment.len() == packed_length(mean.len());
+        (fits && (0..mean.len()).all(|k| state.spread(k) >= 0.0)).then_some(state)
     }
 
     /// The comoments as they are kept.
@@ -99,11 +101,17 @@ impl Comoments {
         (self.width > 0).then_some(self.width)
     }
 
-    /// Adds a group's rows to another, or takes out those added before. All vectors are of one width.
-    pub(crate) fn move_one(&mut self, spec: &Spec, group: usize, other: &Comoment<'_>, adds: bool) -> Result<()> {
+    /// Adds a group's rows to another.
+    ///
+    /// # Errors
+    /// Where their vectors are of two widths, or the sums leave the range of their types.
+    pub(crate) fn add_one(&mut self, spec: &Spec, group: usize, other: &Comoment<'_>) -> Result<()> {
         self.set_width(spec, other.mean.len())?;
-        self.shift(group, other, adds);
-        Ok(())
+        if self.count[group].checked_add(other.count).is_none() {
+            return exec_err!("{}: the rows of the states are more than 64 bits can count", spec.name);
+        }
+        self.put(group, other);
+        if self.is_finite(group) { Ok(()) } else { Err(spec.out_of_range()) }
     }
 
     fn set_width(&mut self, spec: &Spec, width: usize) -> Result<()> {
@@ -117,28 +125,17 @@ impl Comoments {
         Ok(())
     }
 
-    /// Adds `other` to a group, or takes it out.
-    fn shift(&mut self, group: usize, other: &Comoment<'_>, adds: bool) {
+    fn put(&mut self, group: usize, other: &Comoment<'_>) {
         let (width, packed) = (self.width, packed_length(self.width));
         let before = self.count[group];
-        let after = if adds { before + other.count } else { before - other.count };
-        self.count[group] = after;
+        self.count[group] += other.count;
+        let fraction = other.count as f64 / self.count[group] as f64;
         let mean = &mut self.mean[group * width..][..width];
         let comoment = &mut self.comoment[group * packed..][..packed];
-        if after == 0 {
-            mean.fill(0.0);
-            comoment.fill(0.0);
-            return;
-        }
-        let sign = if adds { 1.0 } else { -1.0 };
-        let fraction = sign * other.count as f64 / after as f64;
         let delta: Vec<f64> = mean.iter().zip(other.mean).map(|(mean, other)| other - mean).collect();
         mean.iter_mut().zip(&delta).for_each(|(mean, delta)| *mean += delta * fraction);
-        comoment.iter_mut().zip(other.comoment).for_each(|(own, other)| *own += sign * other);
+        comoment.iter_mut().zip(other.comoment).for_each(|(own, other)| *own += other);
         add_products(comoment, &delta, fraction * before as f64);
-        if !adds {
-            (0..width).map(|k| diagonal(width, k)).for_each(|place| comoment[place] = comoment[place].max(0.0));
-        }
     }
 
     fn batch(&self, rows: &Rows<'_>, terms: &Weighted) -> (Vec<f64>, Vec<f64>) {
@@ -201,7 +198,8 @@ fn full_moments(terms: &Weighted, rows: &Rows<'_>, near: Option<&[f64]>) -> (Vec
 impl State for Comoments {
     type Terms = Weighted;
 
-    const RETRACTS: bool = true;
+    // An element that is 0 in all rows left would keep rounding errors: a mean infinitely many standard errors from 0.
+    const RETRACTS: bool = false;
 
     fn fields() -> Vec<(&'static str, DataType)> {
         let list = || DataType::LargeList(Arc::new(Field::new_list_field(DataType::Float64, false)));
@@ -221,14 +219,12 @@ impl State for Comoments {
     fn add(&mut self, rows: &Rows<'_>, terms: &Weighted) -> Result<()> {
         self.set_width(rows.spec, terms.width(rows))?;
         let (mean, comoment) = self.batch(rows, terms);
-        self.shift(0, &Comoment { count: rows.len() as u64, mean: &mean, comoment: &comoment }, true);
+        self.put(0, &Comoment { count: rows.len() as u64, mean: &mean, comoment: &comoment });
         if self.is_finite(0) { Ok(()) } else { Err(rows.not_finite()) }
     }
 
-    fn retract(&mut self, rows: &Rows<'_>, terms: &Weighted) -> Result<()> {
-        let (mean, comoment) = self.batch(rows, terms);
-        self.shift(0, &Comoment { count: rows.len() as u64, mean: &mean, comoment: &comoment }, false);
-        Ok(())
+    fn retract(&mut self, _rows: &Rows<'_>, _terms: &Weighted) -> Result<()> {
+        unreachable!("windows keep their rows")
     }
 
     fn add_grouped(&mut self, rows: &Rows<'_>, terms: &Weighted, groups: &[usize]) -> Result<()> {
@@ -261,7 +257,7 @@ impl State for Comoments {
         let comoment_values = comoments.values().as_primitive::<Float64Type>().values();
         for (i, &count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
             let (mean, comoment) = (&mean_values[list(means, i)], &comoment_values[list(comoments, i)]);
-            self.move_one(spec, group(i), &Comoment { count, mean, comoment }, true)?;
+            self.add_one(spec, group(i), &Comoment { count, mean, comoment })?;
         }
         Ok(())
     }

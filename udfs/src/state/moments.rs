@@ -153,6 +153,9 @@ impl State for Moments {
             self.set_width(spec, mean.len())?;
             let spread = spreads[i];
             self.merge_one(group(i), &Moment { count, mean, spread });
+            if !self.spread[group(i)].is_finite() {
+                return Err(spec.out_of_range());
+            }
         }
         Ok(())
     }

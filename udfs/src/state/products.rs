@@ -153,7 +153,7 @@ impl<const N: usize> State for Products<N> {
         if finite { Ok(()) } else { Err(rows.not_finite()) }
     }
 
-    fn merge(&mut self, _spec: &Spec, states: &[ArrayRef], group: impl Fn(usize) -> usize) -> Result<()> {
+    fn merge(&mut self, spec: &Spec, states: &[ArrayRef], group: impl Fn(usize) -> usize) -> Result<()> {
         let counts = states[0].as_primitive::<UInt64Type>().values();
         let weighted = states[1].as_primitive::<UInt64Type>().values();
         let stored = states[2].as_fixed_size_list();
@@ -163,6 +163,9 @@ impl<const N: usize> State for Products<N> {
             group.count += counts[i];
             group.weighted += weighted[i];
             group.kept_mut().zip(sums).for_each(|(own, &[high, low])| own.add_sum(Sum { high, low }));
+            if !group.is_finite() {
+                return Err(spec.out_of_range());
+            }
         }
         Ok(())
     }

@@ -20,15 +20,15 @@ impl Sum {
     /// Adds or subtracts many terms, whose order does not matter.
     pub(super) fn add_all(&mut self, terms: &[f64], sign: f64) {
         const LANES: usize = 8;
-        for block in terms.chunks(16 * LANES) {
-            let mut lanes = [0.0; LANES];
-            let (pieces, rest) = block.as_chunks::<LANES>();
-            for piece in pieces {
-                for (lane, term) in lanes.iter_mut().zip(piece) {
-                    *lane += term;
-                }
-            }
-            self.add(sign * (lanes.iter().sum::<f64>() + rest.iter().sum::<f64>()));
+        let mut lanes = [Self::ZERO; LANES];
+        let (pieces, rest) = terms.as_chunks::<LANES>();
+        for piece in pieces {
+            lanes.iter_mut().zip(piece).for_each(|(lane, &term)| lane.add(term));
+        }
+        lanes.iter_mut().zip(rest).for_each(|(lane, &term)| lane.add(term));
+        for lane in lanes {
+            self.add(sign * lane.high);
+            self.low += sign * lane.low;
         }
     }
 

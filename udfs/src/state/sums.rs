@@ -123,7 +123,7 @@ impl State for Sums {
         if finite { Ok(()) } else { Err(rows.not_finite()) }
     }
 
-    fn merge(&mut self, _spec: &Spec, states: &[ArrayRef], group: impl Fn(usize) -> usize) -> Result<()> {
+    fn merge(&mut self, spec: &Spec, states: &[ArrayRef], group: impl Fn(usize) -> usize) -> Result<()> {
         let counts = states[0].as_primitive::<UInt64Type>().values();
         let numerators = states[1].as_primitive::<Float64Type>().values();
         let denominators = states[2].as_primitive::<Float64Type>().values();
@@ -132,6 +132,9 @@ impl State for Sums {
             group.count += count;
             group.numerator.add(numerators[i]);
             group.denominator.add(denominators[i]);
+            if !group.is_finite() {
+                return Err(spec.out_of_range());
+            }
         }
         Ok(())
     }

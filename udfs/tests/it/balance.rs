@@ -388,16 +388,47 @@ async fn stored_states_answer_for_their_rows() {
 }
 
 #[tokio::test]
+async fn what_could_be_a_state_but_for_its_numbers_is_refused() {
+    let state = |count: &str, mean: &str, comoment: &str| {
+        format!("named_struct('count', {count}, 'mean', [{mean}], 'comoment', [{comoment}])")
+    };
+    for (count, mean, comoment) in [
+        ("3", "", ""),
+        ("3", "1.0, NULL", "1.0, 0.5, 1.0"),
+        ("3", "1.0", "NULL"),
+        ("3", "1.0", "-1.0"),
+        ("3", "1.0", "'Infinity'::DOUBLE"),
+        ("NULL", "1.0", "1.0"),
+    ] {
+        for function in ["balance_merge", "bmse_of", "balance_vector_of", "balance_test_of"] {
+            let message = failure(&format!("SELECT {function}({})", state(count, mean, comoment))).await;
+            assert!(message.contains("argument 1 (state) is no state of balance_state"), "{message}");
+        }
+    }
+    let (many, far) = (state("9223372036854775808", "1.0", "1.0"), state("3", "1e300", "1.0"));
+    for (state, says) in [(many, "more than 64 bits can count"), (far, "the sums leave the range")] {
+        let other = state.replace("1e300", "-1e300");
+        let sql = format!("SELECT balance_merge(s) FROM (SELECT {state} AS s UNION ALL SELECT {other})");
+        let message = failure(&sql).await;
+        assert!(message.contains("balance_merge: ") && message.contains(says), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn covariances_beyond_the_variances_are_held_to_them() {
+    let state = "named_struct('count', 9, 'mean', [1e-160, 0.0], 'comoment', [1e-300, 1e300, 1e-300])";
+    let p_value = number(&format!("SELECT balance_test_of({state})['p_value']")).await.unwrap();
+    assert!((0.0..=1.0).contains(&p_value), "{p_value}");
+}
+
+#[tokio::test]
 async fn what_is_no_state_is_refused() {
     let state = "named_struct('count', 3, 'mean', [1.0, 2.0], 'comoment', [1.0, 0.5])";
     for (sql, says) in [
         ("SELECT bmse_of(3)", "argument 1 (state) of bmse_of must be a state that balance_state"),
         ("SELECT balance_merge('x')", "argument 1 (state) of balance_merge must be a state"),
         ("SELECT bmse_of()", "bmse_of takes 1 argument, not 0"),
-        (
-            &format!("SELECT balance_test_of({state})"),
-            "count 3, 2 finite means and 2 finite comoments do not fit together",
-        ),
+        (&format!("SELECT balance_test_of({state})"), "count 3, 2 means and 2 comoments must fit together"),
         (
             "SELECT balance_merge(s) FROM (SELECT balance_state(true, 0.5, 1) AS s
              UNION ALL SELECT balance_state(true, 0.5, 1, 2) AS s)",
