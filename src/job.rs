@@ -440,12 +440,15 @@ pub struct AuditSpec {
     /// Columns whose values are segments to look at one by one.
     #[serde(default)]
     pub segments: Vec<String>,
-    /// How many of the worst segments are shown.
+    /// How many of the worst segments, and of the worst elements of φ, are shown.
     #[serde(default = "worst_segments")]
     pub worst: usize,
     /// Bins of the calibration table.
     #[serde(default = "propensity_bins")]
     pub propensity_bins: usize,
+    /// Below the first and above the second a propensity is too close to 0 or 1.
+    #[serde(default = "propensity_bounds")]
+    pub propensity_bounds: [f64; 2],
     /// How the error is derived where no column holds it.
     #[serde(default = "squared_error")]
     pub prediction_loss: PointLoss,
@@ -464,6 +467,10 @@ fn worst_segments() -> usize {
 
 fn propensity_bins() -> usize {
     10
+}
+
+fn propensity_bounds() -> [f64; 2] {
+    [0.01, 0.99]
 }
 
 impl Job {
@@ -519,6 +526,10 @@ impl Job {
             positive(&format!("audit.{name}.worst"), audit.worst)?;
             positive(&format!("audit.{name}.propensity_bins"), audit.propensity_bins)?;
             non_negative(&format!("audit.{name}.balance_weight"), audit.balance_weight)?;
+            let [lower, upper] = audit.propensity_bounds;
+            if !(0.0 < lower && lower < upper && upper < 1.0) {
+                invalid!("audit.{name}.propensity_bounds is [{lower}, {upper}]; it must rise, between 0 and 1");
+            }
         }
         Ok(())
     }

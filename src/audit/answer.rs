@@ -120,6 +120,8 @@ impl<'a> Asker<'a> {
         self.session.register_table(VIEW, view.into_view())?;
         let settings = Settings {
             phi: self.roles.phi_names(),
+            phi_columns: self.roles.phi_columns(),
+            bounds: self.spec.propensity_bounds,
             lambda: self.spec.balance_weight,
             bins: self.spec.propensity_bins,
             worst: self.spec.worst,
@@ -227,7 +229,8 @@ impl fmt::Display for Answered {
                 let schema = part.batch.schema();
                 let columns: Vec<_> = schema.fields().iter().map(|field| field.name().clone()).collect();
                 // The same in every row, and told by the verdict or the heading.
-                let hidden = ["segment_column", "segments", "out_of_balance", "true_error", "calibration_error"];
+                let hidden =
+                    ["segment_column", "segments", "elements", "out_of_balance", "true_error", "calibration_error"];
                 f.write_str(&figures::table(&columns, &part.rows, &hidden))?;
             }
         }

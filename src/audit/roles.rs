@@ -136,12 +136,17 @@ impl Roles {
         }
     }
 
+    /// What the job calls the columns of φ; `1` where there is none.
+    pub(super) fn phi_columns(&self) -> Vec<String> {
+        match self.phi.as_slice() {
+            [] => vec!["1".to_owned()],
+            columns => columns.iter().map(|found| found.name.clone()).collect(),
+        }
+    }
+
     /// φ in words: its columns, or `1`.
     pub(super) fn phi_label(&self) -> String {
-        match self.phi.as_slice() {
-            [] => "1".to_owned(),
-            columns => columns.iter().map(|found| found.name.as_str()).collect::<Vec<_>>().join(","),
-        }
+        self.phi_columns().join(",")
     }
 
     /// Why a column that a question needs is not there; `None` where it is.
