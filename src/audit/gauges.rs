@@ -40,7 +40,7 @@ const OF_BALANCE: [(Family, &str); 4] = [
     ),
 ];
 
-const OF_TABLE: [(&str, Family, &str); 14] = [
+const OF_TABLE: [(&str, Family, &str); 17] = [
     ("balance", family("counterweight_rows", "Rows audited.", AUDIT), "n"),
     (
         "balance",
@@ -58,6 +58,29 @@ const OF_TABLE: [(&str, Family, &str); 14] = [
             AUDIT,
         ),
         "out_of_balance",
+    ),
+    (
+        "trend",
+        family("counterweight_days_out_of_balance", "Days out of balance beyond sampling noise.", AUDIT),
+        "out_of_balance",
+    ),
+    (
+        "trend",
+        family(
+            "counterweight_weeks_out_of_balance",
+            "Days that end a week out of balance beyond sampling noise.",
+            AUDIT,
+        ),
+        "weeks_out_of_balance",
+    ),
+    (
+        "drift",
+        family(
+            "counterweight_phi_elements_drifted",
+            "Elements of phi whose imbalance changed from one week to the next beyond sampling noise.",
+            AUDIT,
+        ),
+        "changed",
     ),
     (
         "positivity",

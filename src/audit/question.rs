@@ -34,6 +34,8 @@ questions![
     "propensity_fit",
     "estimates",
     "lambda",
+    "trend",
+    "drift",
 ];
 
 impl Question {
@@ -85,6 +87,8 @@ pub(super) struct Settings {
     pub(super) bins: usize,
     /// `/*worst*/`
     pub(super) worst: usize,
+    /// `/*days*/`
+    pub(super) days: usize,
     /// `/*segment_column*/`: what the column that `audited` calls `segment` is called in the job.
     pub(super) segment_column: String,
 }
@@ -102,6 +106,7 @@ impl Settings {
             "lambda" => format!("{:?}", self.lambda),
             "bins" => self.bins.to_string(),
             "worst" => self.worst.to_string(),
+            "days" => self.days.to_string(),
             "segment_column" => literal(&self.segment_column),
             _ => return None,
         })
@@ -136,6 +141,7 @@ mod tests {
             lambda: 0.5,
             bins: 7,
             worst: 3,
+            days: 14,
             segment_column: "the 'best' country".into(),
         }
     }

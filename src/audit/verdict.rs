@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use super::figures::{Row, number, percent, short};
 
-/// Below this a p-value is not taken for chance. The audit's SQL corrects for the number of segments and of elements of
-/// phi, and uses the same.
+/// Below this a p-value is not taken for chance. The audit's SQL corrects for the number of segments, days and elements
+/// of phi, and uses the same.
 const SIGNIFICANT: f64 = 0.01;
 /// An effective sample below this share of the treated rows is dominated by few of them.
 const POOR_SAMPLE: f64 = 0.1;
@@ -38,6 +38,8 @@ pub(super) fn judge(question: &str, rows: &[Row]) -> Verdict {
         "propensity_fit" => propensity_fit(first),
         "estimates" => estimates(rows),
         "lambda" => lambda(rows),
+        "trend" => trend(first),
+        "drift" => drift(first),
         _ => None,
     };
     found.unwrap_or_else(|| verdict(false, "there are too few rows to judge by"))
@@ -193,6 +195,36 @@ fn lambda(rows: &[Row]) -> Option<Verdict> {
     (!found.is_empty()).then(|| verdict(false, found.join("; ")))
 }
 
+fn trend(row: &Row) -> Option<Verdict> {
+    let (all, out) = (number(row, "days")?, number(row, "out_of_balance")?);
+    let weeks = number(row, "weeks_out_of_balance")?;
+    if out == 0.0 && weeks == 0.0 {
+        return Some(verdict(false, format!("none of {} days is out of balance beyond sampling noise", short(all))));
+    }
+    let (all, out, weeks) = (short(all), short(out), short(weeks));
+    let days = format!("{out} of {all} days are out of balance beyond sampling noise");
+    Some(verdict(true, format!("{days}, and so are {weeks} of the weeks that end on them")))
+}
+
+fn drift(most: &Row) -> Option<Verdict> {
+    let (all, changed, z) = (number(most, "elements")?, number(most, "changed")?, number(most, "z")?);
+    let name = most["name"].as_str().unwrap_or_default();
+    let figure = |name: &str| number(most, name).map(short);
+    let change = format!("{name:?}, went from {} to {}", figure("before")?, figure("recent")?);
+    let (all, count, errors) = (short(all), short(changed), short(z.abs()));
+    number(most, "p_corrected")?;
+    Some(match changed > 0.0 {
+        true => verdict(
+            true,
+            format!(
+                "{count} of {all} elements of phi have changed beyond sampling noise; the most, {change}, {errors} \
+                 standard errors"
+            ),
+        ),
+        false => verdict(false, format!("none of {all} elements of phi has changed beyond sampling noise")),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -250,6 +282,30 @@ mod tests {
         let text = "7 rows have a propensity of exactly 0 or 1: no weight makes up for them";
         assert_eq!(judged("positivity", row(0, 7)), (true, text.to_owned()));
         assert!(judged("positivity", row(3, 0)).0);
+    }
+
+    #[test]
+    fn days_and_weeks_alarm_each_on_its_own() {
+        let row =
+            |out: u64, weeks: u64| json!([{"n": 9, "days": 20, "out_of_balance": out, "weeks_out_of_balance": weeks}]);
+        let text = "none of 20 days is out of balance beyond sampling noise";
+        assert_eq!(judged("trend", row(0, 0)), (false, text.to_owned()));
+        let text = "0 of 20 days are out of balance beyond sampling noise, and so are 2 of the weeks that end on them";
+        assert_eq!(judged("trend", row(0, 2)), (true, text.to_owned()));
+        assert!(judged("trend", row(1, 0)).0);
+    }
+
+    #[test]
+    fn drift_tells_the_largest_change() {
+        let row = |changed: u64| {
+            json!([{"n": 9, "name": "age", "elements": 2, "changed": changed, "z": -6.0, "p_corrected": 0.001,
+                    "before": 0.5, "recent": -0.25}])
+        };
+        let text = "1 of 2 elements of phi have changed beyond sampling noise; the most, \"age\", went from 0.5 to \
+                    -0.25, 6 standard errors";
+        assert_eq!(judged("drift", row(1)), (true, text.to_owned()));
+        let text = "none of 2 elements of phi has changed beyond sampling noise";
+        assert_eq!(judged("drift", row(0)), (false, text.to_owned()));
     }
 
     #[test]

@@ -280,12 +280,14 @@ fn true_propensities_raise_no_alarm() {
     let job = format!(
         "{COLUMNS}
         [audit.main]
-        query = 'SELECT * FROM log'
+        query = 'SELECT *, row_number() OVER (ORDER BY x1, \"X 0\") % 28 AS day FROM log'
         segments = ['Country']
+        columns.day = 'day'
         columns.phi = ['X 0', 'x1']"
     );
     for seed in 0..8 {
         let figures = Bench::new(&log(seed, false), &job).audit(&[]);
+        assert_eq!(figures["audits"]["main"]["skipped"], serde_json::json!({}));
         for question in QUESTIONS {
             let (text, alarm) = verdict(&figures, "main", question.name);
             assert!(!alarm, "seed {seed}: {text}");
@@ -369,6 +371,84 @@ fn segments_are_found_by_their_q_values() {
     assert_eq!(found, ["c00", "c01", "c02", "c03", "c04", "c05", "c06", "c07"]);
     let (text, alarm) = verdict(&figures, "main", "segments");
     assert!(alarm && text.starts_with("8 of 20 segments are out of balance"), "{text}");
+}
+
+/// On the last seven of 21 days the propensities are two thirds of what they should be.
+#[test]
+fn trend_and_drift_equal_plain_loops() {
+    let mut log = log(12, false);
+    let day = |index: usize| index % 21 + 1;
+    for (index, row) in log.iter_mut().enumerate() {
+        row.propensity *= if day(index) > 14 { 2.0 / 3.0 } else { 1.0 };
+        row.country = format!("{:02}", day(index));
+    }
+    let job = format!(
+        r#"{COLUMNS}
+        phi = ['X 0', 'x1']
+        [audit.main]
+        query = """
+            SELECT *, to_timestamp(concat('2026-01-', "Country", 'T12:00:00')) AS "Shown At"
+            FROM log"""
+        columns.day = 'Shown At'
+        days = 10
+        [audit.before]
+        query = """SELECT *, "Country" AS d FROM log WHERE "Country" <= '14'"""
+        columns.day = 'd'"#
+    );
+    let figures = Bench::new(&log, &job).audit(&[]);
+    let of_days = |from: usize, to: usize| -> Vec<&Exposure> {
+        log.iter().enumerate().filter(|(index, _)| (from..=to).contains(&day(*index))).map(|(_, row)| row).collect()
+    };
+    let phi = |row: &Exposure| row.x.to_vec();
+    let trend = rows(&figures, "main", "trend");
+    assert_eq!(trend.len(), 10);
+    for (row, day) in trend.iter().zip(12..) {
+        assert_eq!(row["day"], format!("2026-01-{day}"));
+        let (members, week) = (of_days(day, day), of_days(day - 6, day));
+        assert_eq!(row["n"], members.len());
+        assert_eq!(row["days"], 21);
+        for (members, prefix) in [(members, ""), (week, "week_")] {
+            let [raw, unbiased, floor] = balance(&members, phi);
+            let of_truth = mean(members.iter().map(|row| 1.0 / (row.propensity * (1.0 - row.propensity))));
+            let seen = mean(members.iter().map(|row| row.weight().powi(2)));
+            let times = raw / floor.max((floor + raw / members.len() as f64) * of_truth / seen);
+            assert_close(&row[format!("{prefix}bmse")], raw);
+            assert_close(&row[format!("{prefix}bmse_unbiased")], unbiased);
+            assert_close(&row[format!("{prefix}times_noise")], times);
+            assert_close(&row[format!("{prefix}p_value")], (-times / 2.0).exp());
+        }
+    }
+    let (text, alarm) = verdict(&figures, "main", "trend");
+    assert!(alarm && text.contains(" of 21 days are out of balance"), "{text}");
+    assert!(!verdict(&figures, "before", "trend").1 && !verdict(&figures, "before", "drift").1);
+
+    let drift = rows(&figures, "main", "drift");
+    assert_eq!(drift.len(), 2);
+    let (before, recent) = (of_days(8, 14), of_days(15, 21));
+    let of_week = |week: &[&Exposure], k: usize| {
+        let terms: Vec<_> = week.iter().map(|row| row.weight() * row.x[k]).collect();
+        let of_truth = |row: &&Exposure| row.x[k].powi(2) / (row.propensity * (1.0 - row.propensity));
+        let variance = variance_of_mean(&terms).max(mean(week.iter().map(of_truth)) / week.len() as f64);
+        (mean(terms.iter().copied()), variance)
+    };
+    for row in drift {
+        let k = row["element"].as_u64().unwrap() as usize - 1;
+        assert_eq!(row["name"], ["X 0", "x1"][k]);
+        assert_eq!((&row["n_before"], &row["n"]), (&before.len().into(), &recent.len().into()));
+        let (one, other) = (of_week(&before, k), of_week(&recent, k));
+        let z = (other.0 - one.0) / (one.1 + other.1).sqrt();
+        assert_close(&row["before"], one.0);
+        assert_close(&row["recent"], other.0);
+        assert_close(&row["std_error"], (one.1 + other.1).sqrt());
+        assert_close(&row["z"], z);
+        let p = row["p_value"].as_f64().unwrap();
+        assert!((p / two_sided(z) - 1.0).abs() < 0.2, "{p} is not {}", two_sided(z));
+        assert_close(&row["p_corrected"], (2.0 * p).min(1.0));
+        assert_eq!(row["changed"], 1);
+    }
+    assert_eq!(drift[0]["name"], "x1");
+    let (text, alarm) = verdict(&figures, "main", "drift");
+    assert!(alarm && text.starts_with("1 of 2 elements of phi have changed"), "{text}");
 }
 
 /// The chance that a standard normal is further than `z` from 0, by Simpson's rule.
@@ -668,6 +748,8 @@ fn absent_roles_leave_questions_out() {
     let figures = bench.audit(&[]);
     let skipped = &figures["audits"]["bare"]["skipped"];
     assert_eq!(skipped["segments"], "no segments are listed");
+    assert_eq!(skipped["trend"], "no column has the role day");
+    assert_eq!(skipped["drift"], "no column has the role day");
     assert!(skipped["estimates"].as_str().unwrap().contains("role error"), "{skipped}");
     let rows = rows(&figures, "error", "estimates");
     let estimators: Vec<_> = rows.iter().map(|row| row["estimator"].as_str().unwrap()).collect();
@@ -1030,6 +1112,7 @@ async fn the_questions_run_by_hand() {
     let view = format!(
         "CREATE VIEW audited AS
          SELECT clicked AS treated, \"p hat\" AS propensity, x AS phi, \"Country\" AS segment,
+                DATE '2026-01-01' + CAST(concat(floor(x1 * 8), ' days') AS INTERVAL) AS day,
                 squared_error(prediction, \"Converted\") AS error, CAST(NULL AS DOUBLE) AS imputed_error,
                 CAST(NULL AS DOUBLE) AS true_error, \"True P\" AS true_propensity
          FROM '{}/log.parquet'",
