@@ -3,10 +3,12 @@
 -- Needs: treated, propensity, segment
 -- Uses:  phi (1 balances the plain counts)
 --
--- How to read it. The columns are those of the balance of the whole table, segment by segment. Raw bmse ranks segments
--- by how small they are: a handful of rows is noise. So the segments whose imbalance cannot be chance (p_value below
--- 0.01, corrected for the number of segments looked at) come first, largest bmse_unbiased on top; the others follow in
--- the same order. segments counts all of them and out_of_balance those beyond chance, shown here or not.
+-- How to read it. The columns are those of the balance of the whole table, segment by segment; p_value is that of one
+-- segment on its own, and with many segments some are small by chance. q_value takes that into account, by Benjamini
+-- and Hochberg: of the segments whose q_value is below 0.01, not one in a hundred is expected to be there by chance,
+-- and where no segment is off, that there is one at all has less than that chance. Those come first, largest
+-- bmse_unbiased on top, and the others follow in the same order: raw bmse would rank segments by how small they are.
+-- segments counts all of them and out_of_balance those with a q_value below 0.01, shown here or not.
 WITH figures AS (
   SELECT
     segment,
@@ -25,15 +27,23 @@ noise AS (
   FROM figures
 ),
 tested AS (
-  SELECT *, least(1, count(*) OVER () * exp(-times_noise / 2)) AS p_value, count(*) OVER () AS segments
+  SELECT *, exp(-times_noise / 2) AS p_value
   FROM noise
+),
+ranked AS (
+  SELECT *, least(1, p_value * count(p_value) OVER () / count(p_value) OVER (ORDER BY p_value)) AS rate
+  FROM tested
+),
+corrected AS (
+  SELECT *, min(rate) OVER (ORDER BY p_value DESC) AS q_value
+  FROM ranked
 )
 SELECT
   /*segment_column*/ 'segment' AS segment_column,
   coalesce(CAST(segment AS VARCHAR), 'NULL') AS segment,
-  n, treated_rate, mean_propensity, bmse, bmse_unbiased, noise_floor, times_noise, p_value,
-  segments,
-  count(*) FILTER (WHERE p_value < 0.01) OVER () AS out_of_balance
-FROM tested
-ORDER BY coalesce(p_value < 0.01, false) DESC, bmse_unbiased DESC NULLS LAST, n DESC, segment
+  n, treated_rate, mean_propensity, bmse, bmse_unbiased, noise_floor, times_noise, p_value, q_value,
+  count(*) OVER () AS segments,
+  count(*) FILTER (WHERE q_value < 0.01) OVER () AS out_of_balance
+FROM corrected
+ORDER BY coalesce(q_value < 0.01, false) DESC, bmse_unbiased DESC NULLS LAST, n DESC, segment
 LIMIT /*worst*/ 10

@@ -112,6 +112,8 @@ pub struct Columns {
     pub true_conversion: Option<String>,
     /// The true propensity, known in simulations.
     pub true_propensity: Option<String>,
+    /// When the row was made: a date, a moment (its date is taken), or numbers or text in the order of the days.
+    pub day: Option<String>,
 }
 
 impl Columns {
@@ -130,6 +132,7 @@ impl Columns {
             phi: if over.phi.is_empty() { self.phi.clone() } else { over.phi.clone() },
             true_conversion: either(&self.true_conversion, &over.true_conversion),
             true_propensity: either(&self.true_propensity, &over.true_propensity),
+            day: either(&self.day, &over.day),
         }
     }
 }
@@ -440,12 +443,18 @@ pub struct AuditSpec {
     /// Columns whose values are segments to look at one by one.
     #[serde(default)]
     pub segments: Vec<String>,
-    /// How many of the worst segments are shown.
+    /// How many of the worst segments, and of the worst elements of φ, are shown.
     #[serde(default = "worst_segments")]
     pub worst: usize,
+    /// How many of the last days are shown.
+    #[serde(default = "last_days")]
+    pub days: usize,
     /// Bins of the calibration table.
     #[serde(default = "propensity_bins")]
     pub propensity_bins: usize,
+    /// Below the first and above the second a propensity is too close to 0 or 1.
+    #[serde(default = "propensity_bounds")]
+    pub propensity_bounds: [f64; 2],
     /// How the error is derived where no column holds it.
     #[serde(default = "squared_error")]
     pub prediction_loss: PointLoss,
@@ -462,8 +471,16 @@ fn worst_segments() -> usize {
     10
 }
 
+fn last_days() -> usize {
+    30
+}
+
 fn propensity_bins() -> usize {
     10
+}
+
+fn propensity_bounds() -> [f64; 2] {
+    [0.01, 0.99]
 }
 
 impl Job {
@@ -517,8 +534,13 @@ impl Job {
         }
         for (name, audit) in &self.audit {
             positive(&format!("audit.{name}.worst"), audit.worst)?;
+            positive(&format!("audit.{name}.days"), audit.days)?;
             positive(&format!("audit.{name}.propensity_bins"), audit.propensity_bins)?;
             non_negative(&format!("audit.{name}.balance_weight"), audit.balance_weight)?;
+            let [lower, upper] = audit.propensity_bounds;
+            if !(0.0 < lower && lower < upper && upper < 1.0) {
+                invalid!("audit.{name}.propensity_bounds is [{lower}, {upper}]; it must rise, between 0 and 1");
+            }
         }
         Ok(())
     }

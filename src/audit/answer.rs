@@ -120,9 +120,12 @@ impl<'a> Asker<'a> {
         self.session.register_table(VIEW, view.into_view())?;
         let settings = Settings {
             phi: self.roles.phi_names(),
+            phi_columns: self.roles.phi_columns(),
+            bounds: self.spec.propensity_bounds,
             lambda: self.spec.balance_weight,
             bins: self.spec.propensity_bins,
             worst: self.spec.worst,
+            days: self.spec.days,
             segment_column: segment.unwrap_or_default().to_owned(),
         };
         Ok(self.session.sql(&question.with(&settings)).await?)
@@ -227,7 +230,17 @@ impl fmt::Display for Answered {
                 let schema = part.batch.schema();
                 let columns: Vec<_> = schema.fields().iter().map(|field| field.name().clone()).collect();
                 // The same in every row, and told by the verdict or the heading.
-                let hidden = ["segment_column", "segments", "out_of_balance", "true_error", "calibration_error"];
+                let hidden = [
+                    "segment_column",
+                    "segments",
+                    "elements",
+                    "days",
+                    "out_of_balance",
+                    "weeks_out_of_balance",
+                    "changed",
+                    "true_error",
+                    "calibration_error",
+                ];
                 f.write_str(&figures::table(&columns, &part.rows, &hidden))?;
             }
         }

@@ -40,7 +40,7 @@ const OF_BALANCE: [(Family, &str); 4] = [
     ),
 ];
 
-const OF_TABLE: [(&str, Family, &str); 10] = [
+const OF_TABLE: [(&str, Family, &str); 17] = [
     ("balance", family("counterweight_rows", "Rows audited.", AUDIT), "n"),
     (
         "balance",
@@ -49,6 +49,49 @@ const OF_TABLE: [(&str, Family, &str); 10] = [
     ),
     ("balance", family("counterweight_treated_ratio", "Share of rows that are treated.", AUDIT), "treated_rate"),
     ("balance", family("counterweight_propensity_mean", "Mean propensity.", AUDIT), "mean_propensity"),
+    ("elements", family("counterweight_phi_elements", "Elements of phi.", AUDIT), "elements"),
+    (
+        "elements",
+        family(
+            "counterweight_phi_elements_out_of_balance",
+            "Elements of phi out of balance beyond sampling noise.",
+            AUDIT,
+        ),
+        "out_of_balance",
+    ),
+    (
+        "trend",
+        family("counterweight_days_out_of_balance", "Days out of balance beyond sampling noise.", AUDIT),
+        "out_of_balance",
+    ),
+    (
+        "trend",
+        family(
+            "counterweight_weeks_out_of_balance",
+            "Days that end a week out of balance beyond sampling noise.",
+            AUDIT,
+        ),
+        "weeks_out_of_balance",
+    ),
+    (
+        "drift",
+        family(
+            "counterweight_phi_elements_drifted",
+            "Elements of phi whose imbalance changed from one week to the next beyond sampling noise.",
+            AUDIT,
+        ),
+        "changed",
+    ),
+    (
+        "positivity",
+        family("counterweight_propensity_below_ratio", "Share of rows with a propensity below the bound.", AUDIT),
+        "share_below",
+    ),
+    (
+        "positivity",
+        family("counterweight_propensity_above_ratio", "Share of rows with a propensity above the bound.", AUDIT),
+        "share_above",
+    ),
     (
         "weights",
         family("counterweight_effective_sample_size", "Equally weighted rows worth the weighted treated ones.", AUDIT),
@@ -82,6 +125,8 @@ const SEGMENTS_OUT: Family =
     family("counterweight_segments_out_of_balance", "Segments out of balance beyond sampling noise.", SEGMENTS);
 const ESTIMATED: Family =
     family("counterweight_estimate", "Estimate of the mean prediction error over all rows.", ESTIMATE);
+const STD_ERROR: Family =
+    family("counterweight_estimate_std_error", "Standard error of an estimate, where it has one.", ESTIMATE);
 const FINISHED: Family =
     family("counterweight_audit_timestamp_seconds", "When the audit last succeeded, in Unix time.", AUDIT);
 const TOOK: Family = family("counterweight_audit_duration_seconds", "How long the audit ran.", AUDIT);
@@ -111,8 +156,10 @@ pub(super) fn set(exposition: &mut Exposition, audit: &Answered) -> Result<()> {
         }
     }
     for row in audit.rows("estimates") {
-        if let Some(value) = number(row, "estimate") {
-            exposition.set(&ESTIMATED, &[labels[0], labels[1], text(row, "estimator")], value)?;
+        for (family, column) in [(&ESTIMATED, "estimate"), (&STD_ERROR, "std_error")] {
+            if let Some(value) = number(row, column) {
+                exposition.set(family, &[labels[0], labels[1], text(row, "estimator")], value)?;
+            }
         }
     }
     exposition.set(&FINISHED, &labels, audit.finished.timestamp_millis() as f64 / 1e3)?;

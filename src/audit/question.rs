@@ -24,7 +24,19 @@ macro_rules! questions {
     };
 }
 
-questions!["balance", "segments", "weights", "calibration", "propensity_fit", "estimates"];
+questions![
+    "balance",
+    "segments",
+    "elements",
+    "positivity",
+    "weights",
+    "calibration",
+    "propensity_fit",
+    "estimates",
+    "lambda",
+    "trend",
+    "drift",
+];
 
 impl Question {
     /// What is asked.
@@ -65,12 +77,18 @@ impl Question {
 pub(super) struct Settings {
     /// `/*phi*/`: the columns of `audited` that make φ.
     pub(super) phi: Vec<String>,
+    /// `/*phi_columns*/`: what the columns of φ are called in the job.
+    pub(super) phi_columns: Vec<String>,
+    /// `/*lower*/` and `/*upper*/`: beyond them a propensity is too close to 0 or 1.
+    pub(super) bounds: [f64; 2],
     /// `/*lambda*/`
     pub(super) lambda: f64,
     /// `/*bins*/`
     pub(super) bins: usize,
     /// `/*worst*/`
     pub(super) worst: usize,
+    /// `/*days*/`
+    pub(super) days: usize,
     /// `/*segment_column*/`: what the column that `audited` calls `segment` is called in the job.
     pub(super) segment_column: String,
 }
@@ -79,13 +97,25 @@ impl Settings {
     fn value(&self, name: &str) -> Option<String> {
         Some(match name {
             "phi" => self.phi.join(", "),
+            "phi_columns" => {
+                let columns: Vec<_> = self.phi_columns.iter().map(|column| literal(column)).collect();
+                format!("[{}]", columns.join(", "))
+            }
+            "lower" => format!("{:?}", self.bounds[0]),
+            "upper" => format!("{:?}", self.bounds[1]),
             "lambda" => format!("{:?}", self.lambda),
             "bins" => self.bins.to_string(),
             "worst" => self.worst.to_string(),
-            "segment_column" => format!("'{}'", self.segment_column.replace('\'', "''")),
+            "days" => self.days.to_string(),
+            "segment_column" => literal(&self.segment_column),
             _ => return None,
         })
     }
+}
+
+/// Text as SQL writes it.
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
 }
 
 impl fmt::Display for Question {
@@ -106,9 +136,12 @@ mod tests {
     fn settings() -> Settings {
         Settings {
             phi: vec!["phi_1".into(), "phi_2".into()],
+            phi_columns: vec!["the user's age".into(), "K".into()],
+            bounds: [1e-5, 0.75],
             lambda: 0.5,
             bins: 7,
             worst: 3,
+            days: 14,
             segment_column: "the 'best' country".into(),
         }
     }
@@ -130,13 +163,20 @@ mod tests {
             assert!(!sql.contains("/*"), "{}: a marker is left: {sql}", question.name);
             assert_eq!(sql.lines().count(), question.sql.lines().count());
         }
-        let [balance, segments, _, calibration, _, estimates] = QUESTIONS else { panic!("a question was added") };
-        assert!(balance.with(&settings()).contains("bmse(treated, propensity, phi_1, phi_2) AS bmse"));
-        let segments = segments.with(&settings());
-        assert!(segments.contains("'the ''best'' country' AS segment_column"), "{segments}");
-        assert!(segments.contains("LIMIT 3\n"), "{segments}");
-        assert!(calibration.with(&settings()).contains("floor(rank * 7)"));
-        assert!(estimates.with(&settings()).contains("error, 0.5, phi_1, phi_2) AS ips_v2"));
+        let expected = [
+            ("balance", "bmse(treated, propensity, phi_1, phi_2) AS bmse"),
+            ("segments", "'the ''best'' country' AS segment_column"),
+            ("segments", "LIMIT 3\n"),
+            ("elements", "array_element(['the user''s age', 'K'], element)"),
+            ("positivity", "propensity_profile(treated, propensity, 1e-5, 0.75) AS profile"),
+            ("calibration", "floor(rank * 7)"),
+            ("estimates", "error, 0.5, phi_1, phi_2) AS ips_v2"),
+        ];
+        for (name, part) in expected {
+            let question = QUESTIONS.iter().find(|question| question.name == name).unwrap();
+            let sql = question.with(&settings());
+            assert!(sql.contains(part), "{part} is not in {sql}");
+        }
     }
 
     #[test]

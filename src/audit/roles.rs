@@ -66,6 +66,7 @@ pub(super) struct Roles {
     imputed_error: Option<Found>,
     true_conversion: Option<Found>,
     true_propensity: Option<Found>,
+    day: Option<Found>,
     phi: Vec<Found>,
     segments: Vec<Found>,
     loss: PointLoss,
@@ -91,6 +92,7 @@ impl Roles {
             phi,
             true_conversion,
             true_propensity,
+            day,
         } = job.columns.overridden(&spec.columns);
         let mut finder = Finder { spec, audit, schema, problems: Vec::new() };
         let treated = finder.required("treated", treated, Kind::Flag, "1 where the row was clicked, exposed or rated");
@@ -101,6 +103,7 @@ impl Roles {
         let imputed_error = finder.optional("imputed_error", imputed_error, Kind::Number);
         let true_conversion = finder.optional("true_conversion", true_conversion, Kind::Number);
         let true_propensity = finder.optional("true_propensity", true_propensity, Kind::Number);
+        let day = finder.optional("day", day, Kind::Any).map(|found| finder.by_date(found));
         let phi = finder.phi(phi);
         let segments_key = format!("audit.{audit}.segments");
         let segments = spec.segments.iter().filter_map(|name| finder.find(&segments_key, name, Kind::Any)).collect();
@@ -115,6 +118,7 @@ impl Roles {
                 imputed_error,
                 true_conversion,
                 true_propensity,
+                day,
                 phi,
                 segments,
                 loss,
@@ -136,17 +140,23 @@ impl Roles {
         }
     }
 
+    /// What the job calls the columns of φ; `1` where there is none.
+    pub(super) fn phi_columns(&self) -> Vec<String> {
+        match self.phi.as_slice() {
+            [] => vec!["1".to_owned()],
+            columns => columns.iter().map(|found| found.name.clone()).collect(),
+        }
+    }
+
     /// φ in words: its columns, or `1`.
     pub(super) fn phi_label(&self) -> String {
-        match self.phi.as_slice() {
-            [] => "1".to_owned(),
-            columns => columns.iter().map(|found| found.name.as_str()).collect::<Vec<_>>().join(","),
-        }
+        self.phi_columns().join(",")
     }
 
     /// Why a column that a question needs is not there; `None` where it is.
     pub(super) fn lacks(&self, column: &str) -> Option<&'static str> {
         match column {
+            "day" if self.day.is_none() => Some("no column has the role day"),
             "segment" if self.segments.is_empty() => Some("no segments are listed"),
             "error" if self.error.is_none() && (self.prediction.is_none() || self.outcome.is_none()) => {
                 Some("no column has the role error, nor do prediction and outcome, from which it is derived")
@@ -180,6 +190,7 @@ impl Roles {
         }
         let segment = self.segments.iter().find(|found| Some(found.name.as_str()) == segment);
         columns.extend(segment.map(|found| found.expr.clone().alias("segment")));
+        columns.extend(self.day.as_ref().map(|found| found.expr.clone().alias("day")));
         query.select(columns)
     }
 
@@ -272,6 +283,14 @@ impl Finder<'_> {
         found
     }
 
+    /// The date of a moment; what is none stays as it is.
+    fn by_date(&self, mut found: Found) -> Found {
+        if let Some(DataType::Timestamp(..) | DataType::Date64) = self.data_type(&found) {
+            found.expr = cast(found.expr, DataType::Date32);
+        }
+        found
+    }
+
     /// The job's key that names the column of `role`.
     fn key(&self, role: &str) -> String {
         let over = &self.spec.columns;
@@ -284,6 +303,7 @@ impl Finder<'_> {
             "imputed_error" => over.imputed_error.is_some(),
             "true_conversion" => over.true_conversion.is_some(),
             "true_propensity" => over.true_propensity.is_some(),
+            "day" => over.day.is_some(),
             _ => !over.phi.is_empty(),
         };
         if here { format!("audit.{}.columns.{role}", self.audit) } else { format!("columns.{role}") }
