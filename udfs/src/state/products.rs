@@ -60,8 +60,8 @@ impl<const N: usize> Totals<N> {
         for i in 0..N {
             let x = sign * row[i];
             self.sums[i].add(x);
-            for j in 0..=i {
-                self.products[i][j].add_product(x, row[j]);
+            for (product, y) in self.products[i].iter_mut().zip(&row[..=i]) {
+                product.add_product(x, *y);
             }
         }
     }

@@ -65,9 +65,8 @@ fn solve(mut matrix: [[f64; K]; K], mut y: [f64; K]) -> [f64; K] {
         y.swap(i, pivot);
         for row in i + 1..K {
             let factor = matrix[row][i] / matrix[i][i];
-            for column in i..K {
-                matrix[row][column] -= factor * matrix[i][column];
-            }
+            let above = matrix[i];
+            matrix[row].iter_mut().zip(above).for_each(|(own, above)| *own -= factor * above);
             y[row] -= factor * y[i];
         }
     }

@@ -279,7 +279,7 @@ async fn a_ratio_of_one_treated_row_has_no_standard_error() {
 /// Errors on top of `offset`, treated or not, with one propensity of 1e-6.
 fn far(offset: f64) -> Vec<Row> {
     let row = |k: usize| Row {
-        treated: Some(k % 3 != 0),
+        treated: Some(!k.is_multiple_of(3)),
         propensity: Some(if k == 100 { 1e-6 } else { [0.5, 0.25, 0.8][k % 3] }),
         error: Some(offset + (k % 4) as f64),
         imputed_error: Some(offset + (k % 5) as f64),

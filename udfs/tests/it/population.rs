@@ -238,8 +238,11 @@ pub(crate) fn expected(function: &str, phi: Phi, literal: f64, rows: &[&Row]) ->
     }
 }
 
+/// For how many rows something holds of the propensity.
+pub(crate) type Count<'a> = dyn Fn(&dyn Fn(f64) -> bool) -> f64 + 'a;
+
 /// The bin of a propensity, by its bounds or by the ranks of the rows; `count` says for how many rows something holds.
-pub(crate) fn bin(p: f64, bins: usize, mass: bool, count: &dyn Fn(&dyn Fn(f64) -> bool) -> f64) -> usize {
+pub(crate) fn bin(p: f64, bins: usize, mass: bool, count: &Count<'_>) -> usize {
     if mass {
         let middle = count(&|q| q < p) + count(&|q| q == p) / 2.0;
         (middle * bins as f64 / count(&|_| true)) as usize
