@@ -20,7 +20,7 @@ pub(super) fn write<T: ArrowPrimitiveType>(
     Arc::new(LargeListArray::new(Arc::new(element), offsets, Arc::new(values), None))
 }
 
-/// Reads what [`write`] wrote.
+/// Reads what [`write()`] wrote.
 pub(super) fn read<T: ArrowPrimitiveType>(array: &ArrayRef) -> impl Iterator<Item = &[T::Native]> {
     let lists: &LargeListArray = array.as_list();
     let values = lists.values().as_primitive::<T>().values();
