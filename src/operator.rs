@@ -6,7 +6,6 @@ use async_trait::async_trait;
 use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::common::TableReference;
 use datafusion::dataframe::DataFrame;
-use datafusion::datasource::TableType;
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::SessionState;
 use datafusion::prelude::SessionContext;
@@ -165,13 +164,6 @@ impl SchemaProvider for JobTables {
         // Refused where another query has opened it meanwhile.
         let _ = self.rest.register_table(name.to_owned(), Arc::clone(&table));
         Ok(Some(table))
-    }
-
-    async fn table_type(&self, name: &str) -> Result<Option<TableType>, DataFusionError> {
-        match self.job.tables.contains_key(name) {
-            true => Ok(Some(TableType::Base)),
-            false => self.rest.table_type(name).await,
-        }
     }
 
     fn register_table(

@@ -77,10 +77,7 @@ impl<F: Function> AggregateUDFImpl for Udaf<F> {
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
-        let fields = F::State::fields().into_iter();
-        Ok(fields
-            .map(|(name, data_type)| Arc::new(Field::new(format_state_name(args.name, name), data_type, false)))
-            .collect())
+        Ok(state_fields::<F::State>(&args))
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
@@ -114,6 +111,17 @@ impl<F: Function> AggregateUDFImpl for Udaf<F> {
     fn documentation(&self) -> Option<&Documentation> {
         Some(&self.documentation)
     }
+}
+
+/// The fields of an aggregate's state.
+pub(crate) fn state_fields<S: State>(args: &StateFieldsArgs) -> Vec<FieldRef> {
+    let field = |(name, data_type)| Arc::new(Field::new(format_state_name(args.name, name), data_type, false));
+    S::fields().into_iter().map(field).collect()
+}
+
+/// The state of a single group, for an accumulator.
+pub(crate) fn state_of_one(state: &impl State) -> Result<Vec<ScalarValue>> {
+    state.clone().arrays().iter().map(|array| ScalarValue::try_from_array(array, 0)).collect()
 }
 
 /// The state of every group.
@@ -213,8 +221,7 @@ impl<F: Function> Accumulator for One<F> {
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        let arrays = self.0.state.clone().arrays();
-        arrays.iter().map(|array| ScalarValue::try_from_array(array, 0)).collect()
+        state_of_one(&self.0.state)
     }
 
     fn size(&self) -> usize {

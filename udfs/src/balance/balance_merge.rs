@@ -1,10 +1,10 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray};
-use arrow::datatypes::{DataType, Field, FieldRef};
+use arrow::datatypes::{DataType, FieldRef};
 use datafusion_common::{Result, ScalarValue, not_impl_err};
 use datafusion_expr::function::{AccumulatorArgs, StateFieldsArgs};
-use datafusion_expr::utils::{AggregateOrderSensitivity, format_state_name};
+use datafusion_expr::utils::AggregateOrderSensitivity;
 use datafusion_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, Documentation, EmitTo, GroupsAccumulator, ReversedUDAF, Signature,
 };
@@ -13,7 +13,7 @@ use super::stored::{States, coerce, state_signature, state_type, stored};
 use crate::args::Spec;
 use crate::docs;
 use crate::state::{Comoments, State};
-use crate::udaf::Window;
+use crate::udaf::{Window, state_fields, state_of_one};
 
 /// One state out of many: what [`balance_state`](crate::balance_state_udaf) would give for all their rows.
 ///
@@ -70,10 +70,7 @@ impl AggregateUDFImpl for BalanceMerge {
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
-        let fields = Comoments::fields().into_iter();
-        Ok(fields
-            .map(|(name, data_type)| Arc::new(Field::new(format_state_name(args.name, name), data_type, false)))
-            .collect())
+        Ok(state_fields::<Comoments>(&args))
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
@@ -153,7 +150,7 @@ impl Accumulator for Merged {
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        self.0.clone().arrays().iter().map(|array| ScalarValue::try_from_array(array, 0)).collect()
+        state_of_one(&self.0)
     }
 
     fn size(&self) -> usize {

@@ -165,7 +165,7 @@ impl Wald {
             return Some(Self { statistic: f64::INFINITY, dof: elements.len() as u64, p_value: Some(0.0), worst });
         }
         if !group.is_full() {
-            let each = 2.0 * standard_normal().sf(of_worst.abs());
+            let each = 2.0 * Normal::standard().sf(of_worst.abs());
             return Some(Self {
                 statistic: elements.iter().map(|&k| z(k) * z(k)).sum(),
                 dof: elements.len() as u64,
@@ -203,8 +203,4 @@ fn p_value(statistic: f64, dof: u64, n: u64) -> Option<f64> {
     let rest = n_rows - rank;
     let law = FisherSnedecor::new(rank, rest).ok()?;
     Some(law.sf(statistic * rest / (rank * (n_rows - 1.0))))
-}
-
-pub(crate) fn standard_normal() -> Normal {
-    Normal::standard()
 }

@@ -18,7 +18,6 @@ mod variance_ratio;
 pub use balance_merge::balance_merge_udaf;
 pub use balance_state::balance_state_udaf;
 pub use balance_test::balance_test_udaf;
-pub(crate) use balance_test::standard_normal;
 pub use balance_vector::balance_vector_udaf;
 pub use bmse::bmse_udaf;
 pub use bmse_noise_floor::bmse_noise_floor_udaf;

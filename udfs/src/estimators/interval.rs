@@ -6,11 +6,10 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 use datafusion_common::Result;
 use datafusion_expr::Documentation;
-use statrs::distribution::ContinuousCDF;
+use statrs::distribution::{ContinuousCDF, Normal};
 
 use super::estimator::Estimator;
 use crate::args::{Call, Role, Rows, Spec};
-use crate::balance::standard_normal;
 use crate::docs;
 use crate::results::{counts, numbers, struct_type, structs};
 use crate::state::{Products, Totals};
@@ -40,7 +39,7 @@ impl<E: Estimator<N>, const N: usize> Function for Interval<E, N> {
     }
 
     fn values(state: &Products<N>, call: &Call) -> Result<ArrayRef> {
-        let quantile = -standard_normal().inverse_cdf((1.0 - call.literal(Role::Level)) / 2.0);
+        let quantile = -Normal::standard().inverse_cdf((1.0 - call.literal(Role::Level)) / 2.0);
         let totals: Vec<_> = state.totals().collect();
         let number = |f: &dyn Fn(&Totals<N>) -> Option<f64>| numbers(totals.iter().map(|totals| totals.and_then(f)));
         let bound =

@@ -1,14 +1,11 @@
 //! Means and variances of the covariates of treated and untreated rows, plain and weighted.
 
-use std::sync::Arc;
-
-use arrow::array::{Array, ArrayRef, AsArray, Float64Array, LargeListArray};
-use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{DataType, Field, Float64Type};
+use arrow::array::ArrayRef;
+use arrow::datatypes::{DataType, Float64Type};
 use datafusion_common::Result;
 use datafusion_expr::EmitTo;
 
-use super::{State, Weighted};
+use super::{State, Weighted, lists};
 use crate::args::{Rows, Spec};
 
 /// Weighted Welford moments of four samples a group: untreated and treated rows, each plain and weighted.
@@ -119,7 +116,7 @@ impl State for Arms {
     const RETRACTS: bool = false;
 
     fn fields() -> Vec<(&'static str, DataType)> {
-        let list = || DataType::LargeList(Arc::new(Field::new_list_field(DataType::Float64, false)));
+        let list = lists::list_of::<Float64Type>;
         vec![("weight", list()), ("square", list()), ("mean", list()), ("spread", list())]
     }
 
@@ -149,17 +146,9 @@ impl State for Arms {
     }
 
     fn merge(&mut self, spec: &Spec, states: &[ArrayRef], group: impl Fn(usize) -> usize) -> Result<()> {
-        let lists: Vec<&LargeListArray> = states.iter().map(|state| state.as_list()).collect();
-        let list = |part: usize, row: usize| {
-            let offsets = lists[part].value_offsets();
-            let values: &Float64Array = lists[part].values().as_primitive::<Float64Type>();
-            &values.values()[offsets[row] as usize..offsets[row + 1] as usize]
-        };
-        for row in 0..states[0].len() {
-            let (weight, square, mean, spread) = (list(0, row), list(1, row), list(2, row), list(3, row));
-            if mean.is_empty() {
-                continue;
-            }
+        let list = |part: usize| lists::read::<Float64Type>(&states[part]);
+        let rows = list(0).zip(list(1)).zip(list(2)).zip(list(3)).enumerate();
+        for (row, (((weight, square), mean), spread)) in rows.filter(|(_, ((_, mean), _))| !mean.is_empty()) {
             let width = mean.len() / SAMPLES;
             self.set_width(spec, width)?;
             for sample in 0..SAMPLES {
@@ -179,10 +168,7 @@ impl State for Arms {
             EmitTo::All => self.groups,
             EmitTo::First(groups) => groups,
         };
-        let first = |values: &mut Vec<f64>, width: usize| match emit_to {
-            EmitTo::All => std::mem::take(values),
-            EmitTo::First(groups) => EmitTo::First(groups * SAMPLES * width).take_needed(values),
-        };
+        let first = |values: &mut Vec<f64>, width: usize| lists::take_rows(emit_to, SAMPLES * width, values);
         self.groups -= emitted;
         Self {
             width: self.width,
@@ -195,11 +181,7 @@ impl State for Arms {
     }
 
     fn arrays(self) -> Vec<ArrayRef> {
-        let lists = |width: usize, values: Vec<f64>| -> ArrayRef {
-            let element = Arc::new(Field::new_list_field(DataType::Float64, false));
-            let offsets = OffsetBuffer::from_repeated_length(width * SAMPLES, self.groups);
-            Arc::new(LargeListArray::new(element, offsets, Arc::new(Float64Array::from(values)), None))
-        };
+        let lists = |width: usize, values| lists::write_rows(self.groups, SAMPLES * width, values);
         vec![lists(1, self.weight), lists(1, self.square), lists(self.width, self.mean), lists(self.width, self.spread)]
     }
 

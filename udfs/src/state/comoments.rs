@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Float64Array, LargeListArray, UInt64Array};
-use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{DataType, Field, Float64Type, UInt64Type};
+use arrow::array::{ArrayRef, AsArray, UInt64Array};
+use arrow::datatypes::{DataType, Float64Type, UInt64Type};
 use datafusion_common::{Result, exec_err};
 use datafusion_expr::EmitTo;
 use nalgebra::{DMatrix, DMatrixView};
 
-use super::{State, Weighted};
+use super::{State, Weighted, lists};
 use crate::args::{Rows, Spec};
 
 /// The widest vectors whose whole covariance is kept; of wider ones, only the variances are.
@@ -202,7 +201,7 @@ impl State for Comoments {
     const RETRACTS: bool = false;
 
     fn fields() -> Vec<(&'static str, DataType)> {
-        let list = || DataType::LargeList(Arc::new(Field::new_list_field(DataType::Float64, false)));
+        let list = lists::list_of::<Float64Type>;
         vec![("count", DataType::UInt64), ("mean", list()), ("comoment", list())]
     }
 
@@ -248,44 +247,30 @@ impl State for Comoments {
 
     fn merge(&mut self, spec: &Spec, states: &[ArrayRef], group: impl Fn(usize) -> usize) -> Result<()> {
         let counts = states[0].as_primitive::<UInt64Type>().values();
-        let (means, comoments) = (states[1].as_list::<i64>(), states[2].as_list::<i64>());
-        let list = |lists: &LargeListArray, i: usize| {
-            let offsets = lists.value_offsets();
-            offsets[i] as usize..offsets[i + 1] as usize
-        };
-        let mean_values = means.values().as_primitive::<Float64Type>().values();
-        let comoment_values = comoments.values().as_primitive::<Float64Type>().values();
-        for (i, &count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
-            let (mean, comoment) = (&mean_values[list(means, i)], &comoment_values[list(comoments, i)]);
+        let lists = lists::read::<Float64Type>(&states[1]).zip(lists::read::<Float64Type>(&states[2]));
+        for (i, (&count, (mean, comoment))) in
+            counts.iter().zip(lists).enumerate().filter(|(_, (count, _))| **count > 0)
+        {
             self.add_one(spec, group(i), &Comoment { count, mean, comoment })?;
         }
         Ok(())
     }
 
     fn take(&mut self, emit_to: EmitTo) -> Self {
-        let times = |width: usize| match emit_to {
-            EmitTo::All => EmitTo::All,
-            EmitTo::First(groups) => EmitTo::First(groups * width),
-        };
         Self {
             width: self.width,
             count: emit_to.take_needed(&mut self.count),
-            mean: times(self.width).take_needed(&mut self.mean),
-            comoment: times(packed_length(self.width)).take_needed(&mut self.comoment),
+            mean: lists::take_rows(emit_to, self.width, &mut self.mean),
+            comoment: lists::take_rows(emit_to, packed_length(self.width), &mut self.comoment),
         }
     }
 
     fn arrays(self) -> Vec<ArrayRef> {
         let groups = self.count.len();
-        let lists = |width: usize, values: Vec<f64>| -> ArrayRef {
-            let element = Arc::new(Field::new_list_field(DataType::Float64, false));
-            let offsets = OffsetBuffer::from_repeated_length(width, groups);
-            Arc::new(LargeListArray::new(element, offsets, Arc::new(Float64Array::from(values)), None))
-        };
         vec![
             Arc::new(UInt64Array::from(self.count)),
-            lists(self.width, self.mean),
-            lists(packed_length(self.width), self.comoment),
+            lists::write_rows(groups, self.width, self.mean),
+            lists::write_rows(groups, packed_length(self.width), self.comoment),
         ]
     }
 

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Float64Array, LargeListArray, UInt64Array};
-use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{DataType, Field, Float64Type, UInt64Type};
+use arrow::array::{ArrayRef, AsArray, Float64Array, UInt64Array};
+use arrow::datatypes::{DataType, Float64Type, UInt64Type};
 use datafusion_common::Result;
 use datafusion_expr::EmitTo;
 
-use super::{State, Weighted};
+use super::{State, Weighted, lists};
 use crate::args::{Rows, Spec};
 
 /// Count, mean vector and total squared distance to it, by Welford's and Chan's updates.
@@ -92,12 +91,8 @@ impl State for Moments {
     const RETRACTS: bool = true;
 
     fn fields() -> Vec<(&'static str, DataType)> {
-        let element = Field::new_list_field(DataType::Float64, false);
-        vec![
-            ("count", DataType::UInt64),
-            ("mean", DataType::LargeList(Arc::new(element))),
-            ("spread", DataType::Float64),
-        ]
+        let mean = lists::list_of::<Float64Type>();
+        vec![("count", DataType::UInt64), ("mean", mean), ("spread", DataType::Float64)]
     }
 
     fn resize(&mut self, groups: usize) {
@@ -144,12 +139,9 @@ impl State for Moments {
 
     fn merge(&mut self, spec: &Spec, states: &[ArrayRef], group: impl Fn(usize) -> usize) -> Result<()> {
         let counts = states[0].as_primitive::<UInt64Type>().values();
-        let means = states[1].as_list::<i64>();
-        let vectors = means.values().as_primitive::<Float64Type>().values();
-        let offsets = means.value_offsets();
+        let means = lists::read::<Float64Type>(&states[1]);
         let spreads = states[2].as_primitive::<Float64Type>().values();
-        for (i, &count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
-            let mean = &vectors[offsets[i] as usize..offsets[i + 1] as usize];
+        for (i, (&count, mean)) in counts.iter().zip(means).enumerate().filter(|(_, (count, _))| **count > 0) {
             self.set_width(spec, mean.len())?;
             let spread = spreads[i];
             self.merge_one(group(i), &Moment { count, mean, spread });
@@ -161,25 +153,19 @@ impl State for Moments {
     }
 
     fn take(&mut self, emit_to: EmitTo) -> Self {
-        let mean = match emit_to {
-            EmitTo::All => EmitTo::All,
-            EmitTo::First(groups) => EmitTo::First(groups * self.width),
-        };
         Self {
             width: self.width,
             count: emit_to.take_needed(&mut self.count),
-            mean: mean.take_needed(&mut self.mean),
+            mean: lists::take_rows(emit_to, self.width, &mut self.mean),
             spread: emit_to.take_needed(&mut self.spread),
         }
     }
 
     fn arrays(self) -> Vec<ArrayRef> {
-        let offsets = OffsetBuffer::from_repeated_length(self.width, self.count.len());
-        let element = Arc::new(Field::new_list_field(DataType::Float64, false));
-        let means = Arc::new(Float64Array::from(self.mean));
+        let groups = self.count.len();
         vec![
             Arc::new(UInt64Array::from(self.count)),
-            Arc::new(LargeListArray::new(element, offsets, means, None)),
+            lists::write_rows(groups, self.width, self.mean),
             Arc::new(Float64Array::from(self.spread)),
         ]
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use crate::population::{K, Row, partitions, population};
-use crate::sql::{assert_close, failure, number, numbers, session, session_with};
+use crate::sql::{assert_close, config, failure, number, numbers, session, session_with, skipping_partial_aggregation};
 
 /// A row that counts.
 struct Element {
@@ -243,10 +243,6 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-fn config(partitions: usize, batch_size: usize) -> SessionConfig {
-    SessionConfig::new().with_target_partitions(partitions).with_batch_size(batch_size)
-}
-
 async fn check(ctx: &SessionContext, rows: &[Row], case: &str) {
     let cases = cases();
     let list = |clause: &str| cases.iter().map(|case| case.sql(clause)).collect::<Vec<_>>().join(", ");
@@ -288,10 +284,7 @@ async fn partitions_batches_groups_and_filters() {
 #[tokio::test]
 async fn partial_aggregation_is_skipped() {
     let rows = population(400, 40, true, 12);
-    let config = config(2, 16).set_usize("datafusion.execution.skip_partial_aggregation_probe_rows_threshold", 0).set(
-        "datafusion.execution.skip_partial_aggregation_probe_ratio_threshold",
-        &datafusion::scalar::ScalarValue::Float64(Some(0.0)),
-    );
+    let config = skipping_partial_aggregation(config(2, 16));
     check(&session_with(config, partitions(&rows, 2, 16)), &rows, "partial aggregation skipped").await;
 }
 

@@ -1,13 +1,11 @@
 //! SQL against the plain formulas, over everything that changes the way DataFusion runs it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use datafusion::datasource::MemTable;
-use datafusion::prelude::{SessionConfig, SessionContext, col};
+use datafusion::prelude::SessionContext;
 
 use crate::population::{Call, Row, calls, partitions, population};
-use crate::sql::{assert_close, numbers, session, session_with};
+use crate::sql::{assert_close, config, numbers, session_with, skipping_partial_aggregation, sorted_by_segment};
 
 const FILTER: &str = "FILTER (WHERE keep)";
 
@@ -51,10 +49,6 @@ async fn check_grouped(ctx: &SessionContext, rows: &[Row], case: &str) {
     }
 }
 
-fn config(target_partitions: usize, batch_size: usize) -> SessionConfig {
-    SessionConfig::new().with_target_partitions(target_partitions).with_batch_size(batch_size)
-}
-
 #[tokio::test]
 async fn partitions_and_batch_sizes() {
     for nulls in [false, true] {
@@ -81,10 +75,7 @@ async fn batches_longer_than_one_run() {
 #[tokio::test]
 async fn skipped_partial_aggregation() {
     let rows = population(400, 200, true, 3);
-    let config = config(2, 16).set_usize("datafusion.execution.skip_partial_aggregation_probe_rows_threshold", 0).set(
-        "datafusion.execution.skip_partial_aggregation_probe_ratio_threshold",
-        &datafusion::scalar::ScalarValue::Float64(Some(0.0)),
-    );
+    let config = skipping_partial_aggregation(config(2, 16));
     let ctx = session_with(config, partitions(&rows, 2, 16));
     let plan = "EXPLAIN ANALYZE SELECT segment, bmse(o, p, fixed64) FROM log GROUP BY segment";
     let plan = ctx.sql(plan).await.unwrap().to_string().await.unwrap();
@@ -97,11 +88,7 @@ async fn skipped_partial_aggregation() {
 async fn groups_emitted_early_from_sorted_input() {
     let mut rows = population(300, 20, true, 4);
     rows.sort_by_key(|row| row.segment);
-    let ctx = session(config(1, 8));
-    let batches = partitions(&rows, 1, 8);
-    let table = MemTable::try_new(batches[0][0].schema(), batches).unwrap();
-    let table = table.with_sort_order(vec![vec![col("segment").sort(true, true)]]);
-    ctx.register_table("log", Arc::new(table)).unwrap();
+    let ctx = sorted_by_segment(config(1, 8), partitions(&rows, 1, 8));
     let plan = "EXPLAIN SELECT segment, bmse(o, p, fixed64) FROM log GROUP BY segment";
     let plan = ctx.sql(plan).await.unwrap().to_string().await.unwrap();
     assert!(plan.contains("ordering_mode=Sorted"), "{plan}");

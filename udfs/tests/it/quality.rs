@@ -1,16 +1,16 @@
 //! The quality functions whose results are structs and lists, against plain computations; ties, bounds and bad rows.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Float64Type};
-use datafusion::datasource::MemTable;
-use datafusion::prelude::{SessionConfig, SessionContext, col};
+use datafusion::prelude::SessionContext;
 
 use crate::population::{Row, bin, calls, partitions, population};
-use crate::sql::{assert_close, failure, number, session, session_with};
+use crate::sql::{
+    assert_close, config, failure, number, session_with, skipping_partial_aggregation, sorted_by_segment,
+};
 
 /// A number, and the relative accuracy it is known to.
 type Known = (Option<f64>, f64);
@@ -177,10 +177,6 @@ async fn check(ctx: &SessionContext, cases: &[Case], rows: &[Row], case: &str) {
     }
 }
 
-fn config(partitions: usize, batch_size: usize) -> SessionConfig {
-    SessionConfig::new().with_target_partitions(partitions).with_batch_size(batch_size)
-}
-
 /// The population, with propensities that many rows share.
 fn tied(mut rows: Vec<Row>) -> Vec<Row> {
     rows.iter_mut()
@@ -219,10 +215,7 @@ async fn many_rows() {
 #[tokio::test]
 async fn groups_of_few_rows_without_partial_aggregation() {
     let rows = population(400, 200, true, 33);
-    let config = config(2, 16).set_usize("datafusion.execution.skip_partial_aggregation_probe_rows_threshold", 0).set(
-        "datafusion.execution.skip_partial_aggregation_probe_ratio_threshold",
-        &datafusion::scalar::ScalarValue::Float64(Some(0.0)),
-    );
+    let config = skipping_partial_aggregation(config(2, 16));
     check(&session_with(config, partitions(&rows, 2, 16)), &CASES, &rows, "few rows").await;
 }
 
@@ -230,11 +223,7 @@ async fn groups_of_few_rows_without_partial_aggregation() {
 async fn groups_emitted_early_from_sorted_input() {
     let mut rows = population(300, 20, true, 37);
     rows.sort_by_key(|row| row.segment);
-    let ctx = session(config(1, 8));
-    let batches = partitions(&rows, 1, 8);
-    let table = MemTable::try_new(batches[0][0].schema(), batches).unwrap();
-    let table = table.with_sort_order(vec![vec![col("segment").sort(true, true)]]);
-    ctx.register_table("log", Arc::new(table)).unwrap();
+    let ctx = sorted_by_segment(config(1, 8), partitions(&rows, 1, 8));
     check(&ctx, &CASES, &rows, "sorted input").await;
 }
 

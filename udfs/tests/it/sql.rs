@@ -6,11 +6,33 @@ use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::datatypes::Float64Type;
 use datafusion::datasource::MemTable;
 use datafusion::error::Result;
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::prelude::{SessionConfig, SessionContext, col};
+use datafusion::scalar::ScalarValue;
 
 pub(crate) fn session(config: SessionConfig) -> SessionContext {
     let mut ctx = SessionContext::new_with_config(config);
     counterweight_udfs::register_all(&mut ctx).unwrap();
+    ctx
+}
+
+pub(crate) fn config(partitions: usize, batch_size: usize) -> SessionConfig {
+    SessionConfig::new().with_target_partitions(partitions).with_batch_size(batch_size)
+}
+
+/// Rows become states of their own, as where nearly every row is a group.
+pub(crate) fn skipping_partial_aggregation(config: SessionConfig) -> SessionConfig {
+    let skip = "datafusion.execution.skip_partial_aggregation_probe";
+    config
+        .set_usize(&format!("{skip}_rows_threshold"), 0)
+        .set(&format!("{skip}_ratio_threshold"), &ScalarValue::Float64(Some(0.0)))
+}
+
+/// A session that knows that the batches of `log` are sorted by segment.
+pub(crate) fn sorted_by_segment(config: SessionConfig, partitions: Vec<Vec<RecordBatch>>) -> SessionContext {
+    let ctx = session(config);
+    let table = MemTable::try_new(partitions[0][0].schema(), partitions).unwrap();
+    let table = table.with_sort_order(vec![vec![col("segment").sort(true, true)]]);
+    ctx.register_table("log", Arc::new(table)).unwrap();
     ctx
 }
 
