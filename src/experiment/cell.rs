@@ -176,12 +176,8 @@ impl<'a> Store<'a> {
     pub(super) async fn write(&self, record: &Record) -> Result<Record> {
         let mut bytes = serde_json::to_vec_pretty(record).map_err(std::io::Error::from)?;
         bytes.push(b'\n');
-        let mut outputs = Outputs::default();
-        if let Err(error) = outputs.put(self.storage, &self.record(&record.id)?, &bytes).await {
-            outputs.abort().await;
-            return Err(error);
-        }
-        outputs.commit().await?;
+        let url = self.record(&record.id)?;
+        Outputs::write(async |outputs| outputs.put(self.storage, &url, &bytes).await).await?;
         Ok(serde_json::from_slice(&bytes).map_err(std::io::Error::from)?)
     }
 }

@@ -89,24 +89,20 @@ pub async fn experiment(experiment: &Experiment, storage: &Storage, options: &Op
     let runs = runs(experiment, &tunings, &known)?;
     let summary = summary::Summary::new(experiment, &tunings, &runs);
     let report = report::report(experiment, &summary);
-    let mut outputs = Outputs::default();
-    let staged = async {
+    let written = Outputs::write(async |outputs| {
         outputs.put(storage, &child(&output, "results.parquet")?, &results::parquet(&runs)?).await?;
         for (name, svg) in report.plots() {
             outputs.put(storage, &child(&output, name)?, svg.as_bytes()).await?;
         }
         outputs.put(storage, &child(&output, "report.md")?, report.markdown().as_bytes()).await?;
         outputs.put(storage, &child(&output, "report.html")?, report.html().as_bytes()).await
-    };
-    if let Err(error) = staged.await {
-        outputs.abort().await;
-        return Err(error);
-    }
+    });
+    let ((), outputs) = written.await?;
     // That a candidate diverges is a finding: it is not chosen.
     let told = |run: &&Run<'_>| run.selected || !run.record.is_final();
     let failure = |run: &Run<'_>| Some(format!("{}: {}", run.cell.name(experiment), run.record.error()?));
     let failures = runs.iter().filter(told).filter_map(failure);
-    Ok(Findings { text: report.markdown(), failures: failures.collect(), outputs: outputs.commit().await? })
+    Ok(Findings { text: report.markdown(), failures: failures.collect(), outputs })
 }
 
 /// A run with its record.

@@ -3,16 +3,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema};
 use datafusion::arrow::json::ReaderBuilder;
-use datafusion::parquet::arrow::ArrowWriter;
 use serde_json::{Map, Value};
 
 use super::Run;
 use super::cell::Finished;
 use super::statistics::mean;
 use crate::error::{Error, Result};
-use crate::output::parquet_properties;
+use crate::output::parquet_bytes;
 use crate::train::data::Fingerprint;
 use crate::train::evaluation::Metrics;
 use crate::train::trainer::{EpochRecord, Stop};
@@ -81,13 +81,7 @@ pub(super) fn parquet(runs: &[Run<'_>]) -> Result<Vec<u8>> {
     let schema = Arc::new(Schema::new(fields));
     let mut decoder = ReaderBuilder::new(Arc::clone(&schema)).with_batch_size(rows.len().max(1)).build_decoder()?;
     decoder.serialize(&rows)?;
-    let mut bytes = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut bytes, schema, Some(parquet_properties().build()))?;
-    if let Some(batch) = decoder.flush()? {
-        writer.write(&batch)?;
-    }
-    writer.close()?;
-    Ok(bytes)
+    parquet_bytes(&decoder.flush()?.unwrap_or_else(|| RecordBatch::new_empty(schema)))
 }
 
 fn about(run: &Run<'_>) -> Result<Map<String, Value>> {

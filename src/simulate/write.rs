@@ -13,7 +13,7 @@ use url::Url;
 
 use super::{Sample, Simulator, Tally};
 use crate::error::{Error, Result, invalid};
-use crate::output::{Outputs, Staged, parquet_properties};
+use crate::output::{Outputs, parquet_properties};
 use crate::storage::{Storage, child};
 
 /// Chunks of a file of a folder: some 4 million rows.
@@ -46,37 +46,32 @@ pub async fn simulate(
     progress: impl Fn(u64),
 ) -> Result<(Tally, Vec<Url>)> {
     let simulator = Arc::new(simulator);
-    let mut outputs = Outputs::default();
-    let written = async {
-        let run = Run { simulator, storage, threads: threads.clamp(1, MAX_CHUNKS_IN_FLIGHT), interrupt, progress };
-        let tally = run.write(Sample::Biased, &to.output, &mut outputs).await?;
+    let threads = threads.clamp(1, MAX_CHUNKS_IN_FLIGHT);
+    Outputs::write(async |outputs| {
+        let run = Run { simulator, storage, outputs, threads, interrupt, progress };
+        let tally = run.write(Sample::Biased, &to.output).await?;
         if let Some(uniform) = &to.uniform {
-            run.write(Sample::Uniform, uniform, &mut outputs).await?;
+            run.write(Sample::Uniform, uniform).await?;
         }
         Ok(tally)
-    };
-    match written.await {
-        Ok(tally) => Ok((tally, outputs.commit().await?)),
-        Err(error) => {
-            outputs.abort().await;
-            Err(error)
-        }
-    }
+    })
+    .await
 }
 
 struct Run<'a, P> {
     simulator: Arc<Simulator>,
     storage: &'a Storage,
+    outputs: Outputs,
     threads: usize,
     interrupt: &'a CancellationToken,
     progress: P,
 }
 
 impl<P: Fn(u64)> Run<'_, P> {
-    async fn write(&self, sample: Sample, to: &Url, outputs: &mut Outputs) -> Result<Tally> {
+    async fn write(&self, sample: Sample, to: &Url) -> Result<Tally> {
         let chunks = self.simulator.chunks(sample);
         if to.path().ends_with(".parquet") {
-            return self.write_file(sample, 0..chunks, to, outputs).await;
+            return self.write_file(sample, 0..chunks, to).await;
         }
         if !to.path().ends_with('/') {
             invalid!("cannot write {to}: give a name that ends in .parquet, or in / for a folder of several files");
@@ -89,32 +84,13 @@ impl<P: Fn(u64)> Run<'_, P> {
         for (file, url) in (0..files).zip(&ours) {
             let first = file * CHUNKS_PER_FILE;
             let last = (first + CHUNKS_PER_FILE).min(chunks);
-            tally.merge(&self.write_file(sample, first..last, url, outputs).await?);
+            tally.merge(&self.write_file(sample, first..last, url).await?);
         }
         Ok(tally)
     }
 
-    async fn write_file(
-        &self,
-        sample: Sample,
-        chunks: std::ops::Range<u64>,
-        to: &Url,
-        outputs: &mut Outputs,
-    ) -> Result<Tally> {
-        let mut object = Staged::create(self.storage, to).await?;
-        match self.fill(sample, chunks, &mut object).await {
-            Ok(tally) => {
-                outputs.add(object).await?;
-                Ok(tally)
-            }
-            Err(error) => {
-                object.abort().await;
-                Err(error)
-            }
-        }
-    }
-
-    async fn fill(&self, sample: Sample, chunks: std::ops::Range<u64>, object: &mut Staged) -> Result<Tally> {
+    async fn write_file(&self, sample: Sample, chunks: std::ops::Range<u64>, to: &Url) -> Result<Tally> {
+        let mut object = self.outputs.create(self.storage, to).await?;
         let options = ArrowWriterOptions::new().with_properties(properties());
         let schema = Arc::clone(self.simulator.schema());
         let writer = ArrowWriter::try_new_with_options(Vec::new(), schema, options)?;
@@ -138,6 +114,7 @@ impl<P: Fn(u64)> Run<'_, P> {
         }
         writer.finish()?;
         object.append(writer.inner()).await?;
+        self.outputs.add(object).await?;
         Ok(tally)
     }
 }
