@@ -7,6 +7,7 @@
 
 pub mod audit;
 pub mod error;
+pub mod events;
 #[cfg(feature = "train")]
 pub mod experiment;
 pub mod job;
