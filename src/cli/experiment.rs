@@ -1,4 +1,5 @@
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use counterweight::error::Result;
@@ -7,6 +8,7 @@ use counterweight::experiment::{Findings, Options, experiment};
 use counterweight::session::Bytes;
 use counterweight::storage::Storage;
 
+use super::progress::StderrEvents;
 use super::{GlobalArgs, ctrl_c, print};
 
 /// Compare methods: train each with every seed on every data set, and report figures over the seeds
@@ -45,6 +47,7 @@ pub(super) async fn run(global: &GlobalArgs, args: ExperimentArgs) -> Result<()>
         program: std::env::current_exe()?,
         arguments: arguments.into_iter().collect(),
         report_only: args.report_only,
+        events: Arc::new(StderrEvents),
         interrupt: ctrl_c(),
     };
     let findings = experiment(&file, &Storage::from_env(), &options).await?;

@@ -5,6 +5,7 @@ mod check;
 #[cfg(feature = "train")]
 mod experiment;
 mod functions;
+mod progress;
 #[cfg(feature = "train")]
 mod score;
 mod simulate;
@@ -166,6 +167,7 @@ fn show(report: &Report) -> Result<()> {
 
 /// Writes text to standard output.
 fn print(text: &str) -> Result<()> {
+    progress::clear();
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
     Ok(stdout.flush()?)
@@ -200,18 +202,24 @@ pub(crate) fn main() -> ExitCode {
         // The reader of our output has seen enough.
         Err(Error::Io(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("counterweight: {error}");
+            progress::clear();
+            complain(&error.to_string());
             ExitCode::from(error.exit_code())
         }
     }
 }
 
+/// Writes a line to standard error, if there still is one.
+fn complain(message: &str) {
+    let _ = progress::Stderr.write_all(format!("counterweight: {message}\n").as_bytes());
+}
+
 fn start_logging(global: &GlobalArgs) {
     let filter = EnvFilter::try_new(&global.log).unwrap_or_else(|error| {
-        eprintln!("counterweight: --log {:?}: {error}; showing `info`", global.log);
+        complain(&format!("--log {:?}: {error}; showing `info`", global.log));
         EnvFilter::new("info")
     });
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| progress::Stderr);
     match global.log_format {
         LogFormat::Text => logs.with_target(false).with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => logs.json().flatten_event(true).init(),

@@ -1,11 +1,11 @@
 use clap::{Args, ValueEnum};
 use counterweight::error::{Error, Result};
 use counterweight::job::Shape;
-use counterweight::progress::progress_bar;
 use counterweight::simulate::{Destination, Estimates, Simulation, Simulator, Tally, simulate};
 use counterweight::storage::{Storage, parse_url};
 use url::Url;
 
+use super::progress::StderrEvents;
 use super::{GlobalArgs, ctrl_c, print};
 
 /// Write a seeded exposure log whose true propensities and conversion probabilities are known
@@ -101,12 +101,7 @@ pub(super) async fn run(global: &GlobalArgs, args: SimulateArgs) -> Result<()> {
     let threads = global.threads.or(std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
     let interrupt = ctrl_c();
 
-    let total = config.population() + to.uniform.as_ref().map_or(0, |_| config.uniform_rows());
-    let bar = progress_bar("{bar:40} {human_pos}/{human_len} rows, {eta} left", total);
-    let storage = Storage::from_env();
-    let written = simulate(simulator, &to, &storage, threads, &interrupt, |done| bar.inc(done)).await;
-    bar.finish_and_clear();
-    let (tally, files) = written?;
+    let (tally, files) = simulate(simulator, &to, &Storage::from_env(), threads, &interrupt, &StderrEvents).await?;
     print(&summary(&config, &tally, &files))
 }
 

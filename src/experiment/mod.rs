@@ -18,6 +18,7 @@ mod summary;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -27,6 +28,7 @@ use self::grid::{Experiment, Settings};
 use self::run::Runner;
 use self::search::Trial;
 use crate::error::{Error, Result};
+use crate::events::EventSink;
 use crate::job::Metric;
 use crate::output::Outputs;
 use crate::storage::{Storage, child, parse_url};
@@ -40,6 +42,8 @@ pub struct Options {
     pub arguments: Vec<String>,
     /// Runs nothing: tells what is known of the runs that are done.
     pub report_only: bool,
+    /// Hears of every run that is done.
+    pub events: Arc<dyn EventSink>,
     /// Stops the runs under way; those that are done stay done.
     pub interrupt: CancellationToken,
 }

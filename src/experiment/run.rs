@@ -1,12 +1,11 @@
 //! Runs cells, each in a child process of its own.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, stream};
-use indicatif::ProgressBar;
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
@@ -15,8 +14,8 @@ use super::Options;
 use super::cell::{Cell, Finished, Outcome, Record, Store, identity};
 use super::grid::Experiment;
 use crate::error::{Context, DIVERGED, Error, Result, invalid};
+use crate::events::{Event, EventSink};
 use crate::job::settings_of;
-use crate::progress::progress_bar;
 use crate::session::Bytes;
 use crate::train::checkpoint::Manifest;
 use crate::train::trainer::Stop;
@@ -33,13 +32,13 @@ pub(super) struct Runner<'a> {
     options: &'a Options,
     parallel: usize,
     known: BTreeMap<String, Record>,
-    progress: Progress,
+    progress: Progress<'a>,
 }
 
 impl<'a> Runner<'a> {
     pub(super) fn new(experiment: &'a Experiment, store: &'a Store<'a>, options: &'a Options) -> Result<Self> {
         let parallel = experiment.parallel.unwrap_or_else(|| room(experiment.threads, experiment.memory));
-        let progress = Progress::new(options.report_only);
+        let progress = Progress::new(&*options.events);
         Ok(Self { experiment, store, options, parallel, known: BTreeMap::new(), progress })
     }
 
@@ -194,16 +193,17 @@ fn available_memory() -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
 }
 
-/// Progress of the runs: a bar on a terminal, log lines elsewhere.
-struct Progress {
-    bar: Option<ProgressBar>,
+/// Tells how far the runs are.
+struct Progress<'a> {
+    events: &'a dyn EventSink,
+    done: AtomicU64,
+    total: u64,
     found: u64,
 }
 
-impl Progress {
-    fn new(hidden: bool) -> Self {
-        let bar = || progress_bar("{pos}/{len} runs {wide_bar} {msg} [{elapsed}, {eta} left]", 0);
-        Self { bar: (!hidden && std::io::stderr().is_terminal()).then(bar), found: 0 }
+impl<'a> Progress<'a> {
+    fn new(events: &'a dyn EventSink) -> Self {
+        Self { events, done: AtomicU64::new(0), total: 0, found: 0 }
     }
 
     /// A run was done before.
@@ -213,47 +213,29 @@ impl Progress {
 
     /// So many runs are to be done.
     fn start(&mut self, runs: usize) {
-        if let Some(bar) = &self.bar {
-            bar.inc_length(runs as u64);
-            bar.enable_steady_tick(Duration::from_secs(1));
-        } else if self.found > 0 || runs > 0 {
+        if self.found > 0 || runs > 0 {
             tracing::info!(found = self.found, to_do = runs, "runs");
         }
         self.found = 0;
+        self.total += runs as u64;
     }
 
     fn done(&self, name: &str, record: &Record) {
-        let Some(Finished { training, .. }) = record.finished() else {
-            let first = record.error().and_then(|error| error.lines().next()).unwrap_or_default();
-            match &self.bar {
-                Some(bar) => bar.suspend(|| tracing::warn!("{name}: {first}")),
-                None => tracing::warn!("{name}: {first}"),
+        let message = match record.finished() {
+            Some(Finished { training, .. }) => {
+                let metrics = training.test.as_ref().unwrap_or(&training.validation);
+                let shown = [("auc", metrics.auc), ("recall", metrics.recall), ("ndcg", metrics.ndcg)];
+                let shown = shown.iter().filter_map(|(name, value)| Some(format!(", {name} {:.4}", (*value)?)));
+                format!("{name}{}, {:.1} s", shown.collect::<String>(), record.wall_seconds)
             }
-            self.bar.iter().for_each(|bar| bar.inc(1));
-            return;
+            None => {
+                let first = record.error().and_then(|error| error.lines().next()).unwrap_or_default();
+                tracing::warn!("{name}: {first}");
+                String::new()
+            }
         };
-        let metrics = training.test.as_ref().unwrap_or(&training.validation);
-        match &self.bar {
-            Some(bar) => {
-                bar.set_message(name.to_owned());
-                bar.inc(1);
-            }
-            None => tracing::info!(
-                seconds = record.wall_seconds,
-                auc = metrics.auc,
-                recall = metrics.recall,
-                ndcg = metrics.ndcg,
-                "ran {name}"
-            ),
-        }
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
+        let done = self.done.fetch_add(1, Relaxed) + 1;
+        self.events.emit(Event::Progress { task: "experiment".to_owned(), done, total: Some(self.total), message });
     }
 }
 

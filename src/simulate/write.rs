@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::arrow::arrow_writer::{
@@ -13,6 +14,7 @@ use url::Url;
 
 use super::{Sample, Simulator, Tally};
 use crate::error::{Error, Result, invalid};
+use crate::events::{Event, EventSink};
 use crate::output::{Outputs, parquet_properties};
 use crate::storage::{Storage, child};
 
@@ -32,7 +34,7 @@ pub struct Destination {
 
 /// Writes a simulation as Parquet (zstd), a row group a chunk: all files appear, or none does.
 ///
-/// At most `threads` chunks are made at once. `progress` is told of the elements of the population done since last.
+/// At most `threads` chunks are made at once. `events` hears of progress in elements of the population.
 ///
 /// # Errors
 /// Where a destination is neither a `.parquet` file nor a folder, or a folder holds files that would stay between the
@@ -43,12 +45,14 @@ pub async fn simulate(
     storage: &Storage,
     threads: usize,
     interrupt: &CancellationToken,
-    progress: impl Fn(u64),
+    events: &dyn EventSink,
 ) -> Result<(Tally, Vec<Url>)> {
     let simulator = Arc::new(simulator);
     let threads = threads.clamp(1, MAX_CHUNKS_IN_FLIGHT);
+    let total = simulator.config().population() + to.uniform.as_ref().map_or(0, |_| simulator.config().uniform_rows());
     Outputs::write(async |outputs| {
-        let run = Run { simulator, storage, outputs, threads, interrupt, progress };
+        let done = AtomicU64::new(0);
+        let run = Run { simulator, storage, outputs, threads, interrupt, events, done, total };
         let tally = run.write(Sample::Biased, &to.output).await?;
         if let Some(uniform) = &to.uniform {
             run.write(Sample::Uniform, uniform).await?;
@@ -58,16 +62,19 @@ pub async fn simulate(
     .await
 }
 
-struct Run<'a, P> {
+struct Run<'a> {
     simulator: Arc<Simulator>,
     storage: &'a Storage,
     outputs: Outputs,
     threads: usize,
     interrupt: &'a CancellationToken,
-    progress: P,
+    events: &'a dyn EventSink,
+    /// Elements of the population done, of `total`.
+    done: AtomicU64,
+    total: u64,
 }
 
-impl<P: Fn(u64)> Run<'_, P> {
+impl Run<'_> {
     async fn write(&self, sample: Sample, to: &Url) -> Result<Tally> {
         let chunks = self.simulator.chunks(sample);
         if to.path().ends_with(".parquet") {
@@ -110,7 +117,9 @@ impl<P: Fn(u64)> Run<'_, P> {
             append_row_group(&mut writer, columns)?;
             object.append(&std::mem::take(writer.inner_mut())).await?;
             tally.merge(&part);
-            (self.progress)(part.population);
+            let done = self.done.fetch_add(part.population, Relaxed) + part.population;
+            let (task, message) = ("simulate".to_owned(), String::new());
+            self.events.emit(Event::Progress { task, done, total: Some(self.total), message });
         }
         writer.finish()?;
         object.append(writer.inner()).await?;
