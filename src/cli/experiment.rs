@@ -3,8 +3,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use counterweight::error::Result;
-use counterweight::experiment::grid::{Experiment, Seeds};
-use counterweight::experiment::{Findings, Options, experiment};
+use counterweight::experiment::{Experiment, Options, Seeds, experiment};
 use counterweight::session::Bytes;
 use counterweight::storage::Storage;
 
@@ -13,13 +12,13 @@ use super::{GlobalArgs, ctrl_c, print};
 
 /// Compare methods: train each with every seed on every data set, and report figures over the seeds
 ///
-/// Runs are kept: after a failure, Ctrl-C or a kill the same command goes on where it was.
+/// Trials that have ended are kept: after a failure, Ctrl-C or a kill the same command resumes.
 #[derive(Debug, Args)]
 pub(super) struct ExperimentArgs {
     /// The experiment file
     #[arg(value_name = "EXPERIMENT")]
     experiment: PathBuf,
-    /// Set a key of the job for every run, such as `vars.dir=/data`; may be repeated
+    /// Set a key of the job for every trial, such as `vars.dir=/data`; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// The folder of results, in place of the file's `output`
@@ -28,10 +27,10 @@ pub(super) struct ExperimentArgs {
     /// The seeds, such as 0-9 or 0,3,5, in place of the file's `seeds`
     #[arg(long)]
     seeds: Option<Seeds>,
-    /// Runs at a time, in place of the file's `parallel`
+    /// Trials at a time, in place of the file's `parallel`
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     parallel: Option<u16>,
-    /// Run nothing: report on the runs that are done
+    /// Run nothing: report on the trials that have ended
     #[arg(long)]
     report_only: bool,
 }
@@ -43,18 +42,16 @@ pub(super) async fn run(global: &GlobalArgs, args: ExperimentArgs) -> Result<()>
     file.parallel = args.parallel.map(usize::from).or(file.parallel);
     file.threads = global.threads.unwrap_or(file.threads);
     let arguments = global.memory_limit.map(|Bytes(bytes)| format!("--memory-limit={bytes}"));
-    let options = Options {
-        program: std::env::current_exe()?,
-        arguments: arguments.into_iter().collect(),
-        report_only: args.report_only,
-        events: Arc::new(StderrEvents),
-        interrupt: ctrl_c(),
-    };
-    let findings = experiment(&file, &Storage::from_env(), &options).await?;
-    let Findings { text, outputs, .. } = &findings;
-    print(text)?;
-    for url in outputs.iter().filter(|url| !url.path().ends_with(".svg")) {
+    let mut options = Options::new(std::env::current_exe()?);
+    options.arguments = arguments.into_iter().collect();
+    options.report_only = args.report_only;
+    options.events = Arc::new(StderrEvents);
+    options.interrupt = ctrl_c();
+    let report = experiment(&file, &Storage::from_env(), &options).await?;
+    let printed = print(&report.text);
+    for url in report.outputs.iter().filter(|url| !url.path().ends_with(".svg")) {
         tracing::info!("wrote {url}");
     }
-    findings.all_finished()
+    report.all_finished()?;
+    printed
 }

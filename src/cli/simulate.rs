@@ -125,7 +125,7 @@ fn summary(config: &Simulation, tally: &Tally, files: &[Url]) -> String {
         "IPS, p",
     );
     let rows = [("conversion rate", tally.conversion()), ("squared error of prediction", tally.squared_error())];
-    for (name, Estimates { truth, naive, ips, ips_error, stated_ips }) in rows {
+    for (name, Estimates { truth, naive, ips, ips_error, stated_ips, .. }) in rows {
         text += &format!(
             "{name:<28}{truth:>9.4}{naive:>9.4}{:>18}{stated_ips:>12.4}\n",
             format!("{ips:.4} ± {ips_error:.4}")

@@ -1,7 +1,9 @@
-//! Runs cells, each in a child process of its own.
+//! Runs trials, each in a child process of its own.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -10,11 +12,11 @@ use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
-use super::Options;
-use super::cell::{Cell, Finished, Outcome, Record, Store, identity};
-use super::grid::Experiment;
+use super::file::Experiment;
+use super::record::{Finished, Outcome, Record, Store};
+use super::trial::{Trial, identity};
 use crate::error::{Context, DIVERGED, Error, Result, invalid};
-use crate::events::{Event, EventSink};
+use crate::events::{Event, EventSink, NoEvents};
 use crate::job::settings_of;
 use crate::session::Bytes;
 use crate::train::checkpoint::Manifest;
@@ -22,10 +24,39 @@ use crate::train::trainer::Stop;
 
 /// How long a process has to end after it was asked to.
 const GRACE: Duration = Duration::from_secs(10);
-/// Bytes of a failed run's messages that its record keeps.
+/// Bytes of a failed trial's messages that its record keeps.
 const ERROR_BYTES: usize = 4 << 10;
 
-/// Runs cells, and knows the records of those that ran.
+/// How an experiment is run, which does not affect what it finds.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Options {
+    /// The `counterweight` program that trains.
+    pub program: PathBuf,
+    /// Arguments of that program, for every trial.
+    pub arguments: Vec<String>,
+    /// Runs nothing: reports on the trials that have ended.
+    pub report_only: bool,
+    /// Hears of every trial that ends.
+    pub events: Arc<dyn EventSink>,
+    /// Stops the trials under way; the records of those that have ended are kept.
+    pub interrupt: CancellationToken,
+}
+
+impl Options {
+    /// Trains by that program.
+    pub fn new(program: PathBuf) -> Self {
+        Self {
+            program,
+            arguments: Vec::new(),
+            report_only: false,
+            events: Arc::new(NoEvents),
+            interrupt: CancellationToken::new(),
+        }
+    }
+}
+
+/// Runs trials, and knows the records of those that have ended.
 pub(super) struct Runner<'a> {
     experiment: &'a Experiment,
     store: &'a Store<'a>,
@@ -36,13 +67,13 @@ pub(super) struct Runner<'a> {
 }
 
 impl<'a> Runner<'a> {
-    pub(super) fn new(experiment: &'a Experiment, store: &'a Store<'a>, options: &'a Options) -> Result<Self> {
+    pub(super) fn new(experiment: &'a Experiment, store: &'a Store<'a>, options: &'a Options) -> Self {
         let parallel = experiment.parallel.unwrap_or_else(|| room(experiment.threads, experiment.memory));
         let progress = Progress::new(&*options.events);
-        Ok(Self { experiment, store, options, parallel, known: BTreeMap::new(), progress })
+        Self { experiment, store, options, parallel, known: BTreeMap::new(), progress }
     }
 
-    /// The records of the runs so far.
+    /// The records of the trials so far.
     pub(super) fn known(&self) -> &BTreeMap<String, Record> {
         &self.known
     }
@@ -52,28 +83,28 @@ impl<'a> Runner<'a> {
         self.known
     }
 
-    /// Runs those of `cells` that have not finished in this run of the experiment or an earlier one, and says whether
-    /// there is a record of each: only [`Options::report_only`] leaves some without.
-    pub(super) async fn run(&mut self, cells: Vec<Cell>) -> Result<bool> {
-        let mut open: BTreeMap<String, Cell> = BTreeMap::new();
+    /// Runs those of `trials` that have not ended, now or in an earlier run of the experiment, and says whether there is a
+    /// record of each: only [`Options::report_only`] leaves some without.
+    pub(super) async fn run(&mut self, trials: Vec<Trial>) -> Result<bool> {
+        let mut open: BTreeMap<String, Trial> = BTreeMap::new();
         let mut complete = true;
-        for cell in cells {
-            if self.known.contains_key(&cell.id) || open.contains_key(&cell.id) {
+        for trial in trials {
+            if self.known.contains_key(&trial.id) || open.contains_key(&trial.id) {
                 continue;
             }
-            match self.store.read(&cell.id).await? {
+            match self.store.read(&trial.id).await? {
                 Some(record) if record.is_final() || self.options.report_only => {
                     self.progress.found();
-                    self.known.insert(cell.id, record);
+                    self.known.insert(trial.id, record);
                 }
                 None if self.options.report_only => complete = false,
-                _ => drop(open.insert(cell.id.clone(), cell)),
+                _ => drop(open.insert(trial.id.clone(), trial)),
             }
         }
         self.progress.start(open.len());
-        let mut order: Vec<Cell> = open.into_values().collect();
-        order.sort_by_key(|cell| (cell.data, cell.seed, cell.method, cell.candidate));
-        let mut records = stream::iter(order).map(|cell| self.run_cell(cell)).buffer_unordered(self.parallel);
+        let mut order: Vec<Trial> = open.into_values().collect();
+        order.sort_by_key(|trial| (trial.data, trial.seed, trial.method, trial.candidate));
+        let mut records = stream::iter(order).map(|trial| self.run_trial(trial)).buffer_unordered(self.parallel);
         let mut done = Vec::new();
         while let Some(record) = records.next().await {
             done.extend(record?);
@@ -83,57 +114,57 @@ impl<'a> Runner<'a> {
         if self.options.interrupt.is_cancelled() {
             let finished = self.known.len();
             return Err(Error::Unfinished(format!(
-                "interrupted after {finished} runs, which are kept; the same command goes on from there"
+                "interrupted after {finished} trials, which are kept; the same command resumes from there"
             )));
         }
         Ok(complete)
     }
 
-    /// Runs a cell and writes its record; none where that was interrupted.
-    async fn run_cell(&self, cell: Cell) -> Result<Option<Record>> {
+    /// Runs a trial and writes its record; none where it was interrupted.
+    async fn run_trial(&self, trial: Trial) -> Result<Option<Record>> {
         let interrupt = &self.options.interrupt;
         if interrupt.is_cancelled() {
             return Ok(None);
         }
         let start = Instant::now();
-        let mut command = self.command(&cell)?;
+        let mut command = self.command(&trial)?;
         let mut child = command.spawn().context(|| format!("cannot start {}", self.options.program.display()))?;
         let Some(failure) = failure(&mut child, interrupt).await? else { return Ok(None) };
         let outcome = match failure {
             Some((Some(code), error)) if code == i32::from(DIVERGED) => Outcome::Diverged { error },
             Some((_, error)) => Outcome::Failed { error },
-            None => self.outcome(&cell).await?,
+            None => self.outcome(&trial).await?,
         };
-        let record = Record { id: cell.id.clone(), wall_seconds: start.elapsed().as_secs_f64(), outcome };
+        let record = Record { id: trial.id.clone(), wall_seconds: start.elapsed().as_secs_f64(), outcome };
         let record = self.store.write(&record).await?;
         if !self.experiment.keep_models {
-            let model = self.store.model(&cell.id)?;
+            let model = self.store.model(&trial.id)?;
             self.store.storage().remove_folder(&model).await.context(|| format!("cannot remove {model}"))?;
         }
-        self.progress.done(&cell.name(self.experiment), &record);
+        self.progress.done(&trial.name(self.experiment), &record);
         Ok(Some(record))
     }
 
-    fn command(&self, cell: &Cell) -> Result<Command> {
+    fn command(&self, trial: &Trial) -> Result<Command> {
         let mut command = Command::new(&self.options.program);
         command.args(&self.options.arguments).args(["--log", "error", "--log-format", "text"]);
         command.args(["--threads", &self.experiment.threads.to_string()]);
         command.arg("train").arg(&self.experiment.job).arg("--until-stdin-ends");
-        for assignment in &cell.assignments {
+        for assignment in &trial.assignments {
             command.args(["--set", assignment]);
         }
-        command.args(["--set", &format!("train.output={}", self.store.model(&cell.id)?)]);
-        // A terminal's Ctrl-C goes to a whole process group: the runs hear of it from us.
+        command.args(["--set", &format!("train.output={}", self.store.model(&trial.id)?)]);
+        // A terminal's Ctrl-C goes to a whole process group: the trials hear of it from us.
         command.process_group(0);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
         Ok(command)
     }
 
-    /// What the manifest says of the model that a run wrote.
-    async fn outcome(&self, cell: &Cell) -> Result<Outcome> {
-        let model = self.store.model(&cell.id)?;
+    /// What the manifest says of the model that a trial wrote.
+    async fn outcome(&self, trial: &Trial) -> Result<Outcome> {
+        let model = self.store.model(&trial.id)?;
         let Manifest { data, training, job, .. } = Manifest::read(self.store.storage(), &model).await?;
-        if identity(&settings_of(&job)) != cell.id {
+        if identity(&settings_of(&job)) != trial.id {
             invalid!(
                 "the job file {} has changed while the experiment ran; start it again",
                 self.experiment.job.display()
@@ -179,7 +210,7 @@ async fn failure(child: &mut Child, interrupt: &CancellationToken) -> Result<Opt
     Ok(Some(Some((status.code(), text))))
 }
 
-/// How many runs fit the machine.
+/// How many trials fit the machine.
 fn room(threads: usize, memory: Bytes) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from) / threads;
     let fit = available_memory().map_or(cores, |available| (available / memory.0) as usize);
@@ -193,7 +224,7 @@ fn available_memory() -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
 }
 
-/// Tells how far the runs are.
+/// Tells how many trials have ended.
 struct Progress<'a> {
     events: &'a dyn EventSink,
     done: AtomicU64,
@@ -206,18 +237,18 @@ impl<'a> Progress<'a> {
         Self { events, done: AtomicU64::new(0), total: 0, found: 0 }
     }
 
-    /// A run was done before.
+    /// A trial ended in an earlier run of the experiment.
     fn found(&mut self) {
         self.found += 1;
     }
 
-    /// So many runs are to be done.
-    fn start(&mut self, runs: usize) {
-        if self.found > 0 || runs > 0 {
-            tracing::info!(found = self.found, to_do = runs, "runs");
+    /// So many trials are to be run.
+    fn start(&mut self, trials: usize) {
+        if self.found > 0 || trials > 0 {
+            tracing::info!(found = self.found, to_do = trials, "trials");
         }
         self.found = 0;
-        self.total += runs as u64;
+        self.total += trials as u64;
     }
 
     fn done(&self, name: &str, record: &Record) {
@@ -275,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_room_for_one_run_at_least() {
+    fn there_is_room_for_one_trial_at_least() {
         assert_eq!(room(1 << 20, Bytes(1)), 1);
         assert_eq!(room(1, Bytes(u64::MAX)), 1);
         assert!(room(1, Bytes(1)) <= std::thread::available_parallelism().unwrap().get());
