@@ -29,7 +29,7 @@ pub enum Event {
         task: String,
         /// Units done so far.
         done: u64,
-        /// Units in all, where that is known.
+        /// Units in all, where that is known; it may grow.
         total: Option<u64>,
         /// What was done last, for a person; may be empty.
         message: String,
@@ -48,6 +48,14 @@ pub enum Event {
 pub trait EventSink: fmt::Debug + Send + Sync {
     /// Takes an event.
     fn emit(&self, event: Event);
+}
+
+/// Drops every event.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoEvents;
+
+impl EventSink for NoEvents {
+    fn emit(&self, _: Event) {}
 }
 
 /// Passes log lines of other processes on to [`tracing`], and drops all other events: the sink of a host that gives none.

@@ -17,7 +17,6 @@ pub mod metrics;
 pub mod model;
 pub mod operator;
 pub mod output;
-pub mod progress;
 pub mod session;
 pub mod simulate;
 pub mod storage;

@@ -1,16 +1,23 @@
 //! Outputs that appear whole or not at all.
 //!
-//! An object is staged as a multipart upload: readers see nothing until [`Outputs::commit`] completes it. On a local
-//! file system the staged object is a hidden sibling file that the commit renames. Objects are completed in the order
+//! An object is staged as a multipart upload: readers see nothing until [`Outputs::write`] completes it. On a local
+//! file system the staged object is a hidden sibling file that completion renames. Objects are completed in the order
 //! they were added, so whatever makes the others count (a manifest) goes last.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
+use datafusion::arrow::array::RecordBatch;
+use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::arrow::async_writer::AsyncFileWriter;
 use datafusion::parquet::basic::{Compression, ZstdLevel};
 use datafusion::parquet::errors::{ParquetError, Result as ParquetResult};
 use datafusion::parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 use futures::future::BoxFuture;
 use object_store::{MultipartUpload, ObjectStoreExt};
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use url::Url;
 
@@ -22,27 +29,112 @@ pub fn parquet_properties() -> WriterPropertiesBuilder {
     WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default()))
 }
 
+/// A small table as the bytes of a Parquet file.
+///
+/// # Errors
+/// Where Parquet has no form for a column.
+pub fn parquet_bytes(batch: &RecordBatch) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), Some(parquet_properties().build()))?;
+    writer.write(batch)?;
+    writer.close()?;
+    Ok(bytes)
+}
+
 /// S3 wants every part but the last to be at least 5 MiB, and at most 10,000 of them.
 const PART_BYTES: usize = 16 << 20;
 const PARTS_IN_FLIGHT: usize = 4;
 
-/// An object being written; nothing is visible at its URL before [`Outputs::commit`].
+/// The objects of one run, staged together: a handle to give to [`Outputs::write`]'s tasks.
+#[derive(Debug, Clone)]
+pub struct Outputs {
+    /// The objects whose bytes are all written.
+    staged: Arc<Mutex<Vec<Staged>>>,
+    /// Held by every object that is neither visible nor withdrawn.
+    open: mpsc::Sender<()>,
+}
+
+/// An object being written; nothing is visible at its URL before its [`Outputs::write`] ends.
+///
+/// One that is dropped before is withdrawn: its URL is as it was.
 #[derive(Debug)]
 pub struct Staged {
     url: Url,
-    upload: Box<dyn MultipartUpload>,
+    /// None once the object is visible or withdrawn.
+    upload: Option<Box<dyn MultipartUpload>>,
     buffer: BytesMut,
     parts: JoinSet<object_store::Result<()>>,
+    open: mpsc::Sender<()>,
+}
+
+impl Outputs {
+    /// Stages objects and makes them visible, in the order in which they were added; returns what `stage` gave, and
+    /// their URLs.
+    ///
+    /// Where `stage` fails, or the future is dropped before it is done, every object is withdrawn: the URLs are as
+    /// they were. After an error that has happened by the time this returns; after a drop it happens in the background.
+    ///
+    /// # Errors
+    /// That of `stage`, or that of the object that could not be made visible: then those before it are visible, and
+    /// those after it withdrawn.
+    pub async fn write<T, F>(stage: impl FnOnce(Self) -> F) -> Result<(T, Vec<Url>)>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let (open, mut all_closed) = mpsc::channel(1);
+        let staged: Arc<Mutex<Vec<Staged>>> = Arc::default();
+        let result = stage(Self { staged: Arc::clone(&staged), open }).await;
+        let objects = std::mem::take(&mut *staged.lock());
+        let result = match result {
+            Ok(value) => complete(objects).await.map(|urls| (value, urls)),
+            Err(error) => {
+                drop(objects);
+                Err(error)
+            }
+        };
+        all_closed.recv().await;
+        result
+    }
+
+    /// Starts to stage the object at `url`; it is to be filled and then [added](Self::add).
+    pub async fn create(&self, storage: &Storage, url: &Url) -> Result<Staged> {
+        let (store, path) = storage.resolve(url)?;
+        let upload = store.put_multipart(&path).await.context(|| format!("cannot write {url}"))?;
+        Ok(Staged {
+            url: url.clone(),
+            upload: Some(upload),
+            buffer: BytesMut::new(),
+            parts: JoinSet::new(),
+            open: self.open.clone(),
+        })
+    }
+
+    /// Adds a staged object whose bytes are all written.
+    pub async fn add(&self, mut object: Staged) -> Result<()> {
+        object.flush().await?;
+        self.staged.lock().push(object);
+        Ok(())
+    }
+
+    /// Stages a whole small object.
+    pub async fn put(&self, storage: &Storage, url: &Url, bytes: &[u8]) -> Result<()> {
+        let mut object = self.create(storage, url).await?;
+        object.append(bytes).await?;
+        self.add(object).await
+    }
+}
+
+async fn complete(objects: Vec<Staged>) -> Result<Vec<Url>> {
+    let mut urls = Vec::with_capacity(objects.len());
+    for mut object in objects {
+        object.upload().complete().await.context(|| format!("cannot write {}", object.url))?;
+        object.upload = None;
+        urls.push(object.url.clone());
+    }
+    Ok(urls)
 }
 
 impl Staged {
-    /// Starts to stage the object at `url`.
-    pub async fn create(storage: &Storage, url: &Url) -> Result<Self> {
-        let (store, path) = storage.resolve(url)?;
-        let upload = store.put_multipart(&path).await.context(|| format!("cannot write {url}"))?;
-        Ok(Self { url: url.clone(), upload, buffer: BytesMut::new(), parts: JoinSet::new() })
-    }
-
     /// Appends `bytes`, uploading each part as it fills.
     pub async fn append(&mut self, bytes: &[u8]) -> Result<()> {
         self.buffer.extend_from_slice(bytes);
@@ -62,17 +154,14 @@ impl Staged {
         self.wait(0).await
     }
 
-    /// Withdraws the object: its URL is as it was before.
-    pub async fn abort(mut self) {
-        self.parts.shutdown().await;
-        if let Err(error) = self.upload.abort().await {
-            tracing::warn!("an unfinished upload of {} was left behind: {error}", self.url);
-        }
+    fn upload(&mut self) -> &mut dyn MultipartUpload {
+        self.upload.as_deref_mut().expect("an object that is visible is written no more")
     }
 
     async fn put(&mut self, part: Bytes) -> Result<()> {
         self.wait(PARTS_IN_FLIGHT - 1).await?;
-        self.parts.spawn(self.upload.put_part(part.into()));
+        let uploaded = self.upload().put_part(part.into());
+        self.parts.spawn(uploaded);
         Ok(())
     }
 
@@ -86,6 +175,20 @@ impl Staged {
     }
 }
 
+impl Drop for Staged {
+    fn drop(&mut self) {
+        let (Some(mut upload), Ok(runtime)) = (self.upload.take(), Handle::try_current()) else { return };
+        let (url, mut parts, open) = (self.url.clone(), std::mem::take(&mut self.parts), self.open.clone());
+        runtime.spawn(async move {
+            parts.shutdown().await;
+            if let Err(error) = upload.abort().await {
+                tracing::warn!("an unfinished upload of {url} was left behind: {error}");
+            }
+            drop(open);
+        });
+    }
+}
+
 impl AsyncFileWriter for &mut Staged {
     fn write(&mut self, bytes: Bytes) -> BoxFuture<'_, ParquetResult<()>> {
         Box::pin(async move { self.append(&bytes).await.map_err(|error| ParquetError::External(Box::new(error))) })
@@ -96,89 +199,73 @@ impl AsyncFileWriter for &mut Staged {
     }
 }
 
-/// The objects of one run, staged together.
-#[derive(Debug, Default)]
-pub struct Outputs {
-    staged: Vec<Staged>,
-}
-
-impl Outputs {
-    /// Adds a staged object whose bytes are all written. It is withdrawn with the others even where this fails.
-    pub async fn add(&mut self, mut object: Staged) -> Result<()> {
-        let flushed = object.flush().await;
-        self.staged.push(object);
-        flushed
-    }
-
-    /// Stages a whole small object.
-    pub async fn put(&mut self, storage: &Storage, url: &Url, bytes: &[u8]) -> Result<()> {
-        let mut object = Staged::create(storage, url).await?;
-        object.append(bytes).await?;
-        self.add(object).await
-    }
-
-    /// Makes every object visible, in the order added, and returns their URLs.
-    ///
-    /// Should one fail, those after it are withdrawn; the error names it.
-    pub async fn commit(mut self) -> Result<Vec<Url>> {
-        let mut urls = Vec::with_capacity(self.staged.len());
-        for index in 0..self.staged.len() {
-            let object = &mut self.staged[index];
-            if let Err(error) = object.upload.complete().await {
-                let url = object.url.clone();
-                self.staged.drain(..index);
-                self.abort().await;
-                return Err(error).context(|| format!("cannot write {url}"));
-            }
-            urls.push(object.url.clone());
-        }
-        Ok(urls)
-    }
-
-    /// Withdraws every object: their URLs are as they were before.
-    pub async fn abort(self) {
-        for object in self.staged {
-            object.abort().await;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Error;
     use crate::storage::parse_url;
 
+    fn names(folder: &std::path::Path) -> Vec<std::ffi::OsString> {
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+    }
+
     #[tokio::test]
-    async fn nothing_is_visible_before_commit_or_after_abort() {
+    async fn nothing_is_visible_before_all_is_staged_or_after_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let storage = Storage::new([]);
         let url = parse_url(folder.path().join("sub/x.bin").to_str().unwrap()).unwrap();
         let large = vec![7_u8; 2 * PART_BYTES + 3];
 
-        for commit in [false, true] {
-            let mut outputs = Outputs::default();
-            outputs.put(&storage, &url, &large).await.unwrap();
-            assert!(storage.read(&url).await.is_err());
-            if commit {
-                assert_eq!(outputs.commit().await.unwrap(), std::slice::from_ref(&url));
-                assert_eq!(storage.read(&url).await.unwrap(), large);
-            } else {
-                outputs.abort().await;
+        for fails in [true, false] {
+            let written = Outputs::write(async |outputs: Outputs| {
+                outputs.put(&storage, &url, &large).await?;
+                // One that is begun and not added.
+                let mut other = outputs.create(&storage, &parse_url("memory:///other").unwrap()).await?;
+                other.append(b"x").await?;
                 assert!(storage.read(&url).await.is_err());
+                if fails { Err(Error::Interrupted) } else { Ok(5) }
+            });
+            match written.await {
+                Ok(written) => {
+                    assert_eq!((fails, written), (false, (5, vec![url.clone()])));
+                    assert_eq!(storage.read(&url).await.unwrap(), large);
+                }
+                Err(error) => {
+                    assert!(fails && matches!(error, Error::Interrupted), "{error}");
+                    assert_eq!(names(&folder.path().join("sub")).len(), 0, "no staging file is left");
+                }
             }
         }
-        let names: Vec<_> =
-            std::fs::read_dir(folder.path().join("sub")).unwrap().map(|e| e.unwrap().file_name()).collect();
-        assert_eq!(names, ["x.bin"], "no staging file is left");
+        assert_eq!(names(&folder.path().join("sub")), ["x.bin"], "no staging file is left");
+    }
+
+    #[tokio::test]
+    async fn what_is_dropped_while_it_is_staged_is_withdrawn() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = Storage::new([]);
+        let url = parse_url(folder.path().join("x.bin").to_str().unwrap()).unwrap();
+        let write = Outputs::write(async |outputs: Outputs| {
+            outputs.put(&storage, &url, b"added").await?;
+            let mut object = outputs.create(&storage, &parse_url(&format!("{url}2")).unwrap()).await?;
+            object.append(&vec![0; PART_BYTES + 1]).await?;
+            std::future::pending::<Result<()>>().await
+        });
+        let cancelled = tokio::time::timeout(std::time::Duration::from_millis(300), write).await;
+        assert!(cancelled.is_err());
+        for _ in 0..200 {
+            if names(folder.path()).is_empty() {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("{:?}", names(folder.path()));
     }
 
     #[tokio::test]
     async fn an_empty_object_is_an_object() {
         let storage = Storage::new([]);
         let url = parse_url("memory:///empty").unwrap();
-        let mut outputs = Outputs::default();
-        outputs.put(&storage, &url, b"").await.unwrap();
-        outputs.commit().await.unwrap();
+        Outputs::write(async |outputs: Outputs| outputs.put(&storage, &url, b"").await).await.unwrap();
         assert!(storage.read(&url).await.unwrap().is_empty());
     }
 }

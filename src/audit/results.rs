@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::concat_batches;
-use datafusion::parquet::arrow::ArrowWriter;
 use url::Url;
 
 use super::answer::{Answer, Answered};
@@ -12,23 +11,17 @@ use super::{gauges, locations};
 use crate::context::JobContext;
 use crate::error::Result;
 use crate::metrics::Exposition;
-use crate::output::Outputs;
+use crate::output::{Outputs, parquet_bytes};
 use crate::storage::child;
 
 /// Writes, for each audit that has an `output`, each question's rows as `QUESTION.parquet` and `QUESTION.json` and then
 /// the whole as `audit.json`; last, the metrics files.
 pub(super) async fn write(context: &JobContext, audits: &[Answered]) -> Result<Vec<Url>> {
-    let mut outputs = Outputs::default();
-    match stage(context, audits, &mut outputs).await {
-        Ok(()) => outputs.commit().await,
-        Err(error) => {
-            outputs.abort().await;
-            Err(error)
-        }
-    }
+    let ((), written) = Outputs::write(async |outputs| stage(context, audits, &outputs).await).await?;
+    Ok(written)
 }
 
-async fn stage(context: &JobContext, audits: &[Answered], outputs: &mut Outputs) -> Result<()> {
+async fn stage(context: &JobContext, audits: &[Answered], outputs: &Outputs) -> Result<()> {
     let storage = &context.storage;
     // Audits that name one metrics file share it.
     let mut expositions: BTreeMap<Url, Exposition> = BTreeMap::new();
@@ -59,10 +52,5 @@ fn json(figures: &serde_json::Value) -> Vec<u8> {
 fn parquet(answer: &Answer) -> Result<Vec<u8>> {
     let batches: Vec<&RecordBatch> = answer.parts.iter().map(|part| &part.batch).collect();
     let schema = answer.parts[0].batch.schema();
-    let batch = concat_batches(&schema, batches)?;
-    let mut bytes = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut bytes, schema, None)?;
-    writer.write(&batch)?;
-    writer.close()?;
-    Ok(bytes)
+    parquet_bytes(&concat_batches(&schema, batches)?)
 }

@@ -1,12 +1,11 @@
 use clap::{Args, ValueEnum};
 use counterweight::error::{Error, Result};
 use counterweight::job::Shape;
-use counterweight::progress::progress_bar;
 use counterweight::simulate::{Destination, Estimates, Simulation, Simulator, Tally, simulate};
 use counterweight::storage::{Storage, parse_url};
 use url::Url;
 
-use counterweight::command::{GlobalArgs, on_signal, print};
+use counterweight::command::{GlobalArgs, StderrEvents, on_signal, print};
 
 /// Write a seeded exposure log whose true propensities and conversion probabilities are known
 ///
@@ -101,12 +100,7 @@ pub(super) async fn run(global: &GlobalArgs, args: SimulateArgs) -> Result<()> {
     let threads = global.threads.or(std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
     let interrupt = on_signal();
 
-    let total = config.population() + to.uniform.as_ref().map_or(0, |_| config.uniform_rows());
-    let bar = progress_bar("{bar:40} {human_pos}/{human_len} rows, {eta} left", total);
-    let storage = Storage::from_env();
-    let written = simulate(simulator, &to, &storage, threads, &interrupt, |done| bar.inc(done)).await;
-    bar.finish_and_clear();
-    let (tally, files) = written?;
+    let (tally, files) = simulate(simulator, &to, &Storage::from_env(), threads, &interrupt, &StderrEvents).await?;
     print(&summary(&config, &tally, &files))
 }
 
@@ -130,7 +124,7 @@ fn summary(config: &Simulation, tally: &Tally, files: &[Url]) -> String {
         "IPS, p",
     );
     let rows = [("conversion rate", tally.conversion()), ("squared error of prediction", tally.squared_error())];
-    for (name, Estimates { truth, naive, ips, ips_error, stated_ips }) in rows {
+    for (name, Estimates { truth, naive, ips, ips_error, stated_ips, .. }) in rows {
         text += &format!(
             "{name:<28}{truth:>9.4}{naive:>9.4}{:>18}{stated_ips:>12.4}\n",
             format!("{ips:.4} ± {ips_error:.4}")

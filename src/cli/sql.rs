@@ -12,6 +12,7 @@ use std::sync::Arc;
 use clap::Args;
 use counterweight::context::JobContext;
 use counterweight::error::{Error, Result};
+use counterweight::output::Outputs;
 use counterweight::session::session;
 use counterweight::storage::{Storage, parse_url};
 use datafusion::prelude::SessionContext;
@@ -70,24 +71,25 @@ pub(super) async fn run(global: &GlobalArgs, args: SqlArgs) -> Result<()> {
         return shell::run(session, output).await;
     }
     let statements = args.sources.read(&storage).await?;
-    let mut runner = Runner::new(session, output);
-    if let Some(url) = url {
-        runner.write_to(Arc::clone(&storage), url);
-    }
-    let finished = tokio::select! {
-        finished = run_all(&mut runner, statements) => finished,
-        Ok(()) = tokio::signal::ctrl_c() => Err(Error::Interrupted),
-    };
-    match finished {
-        Ok(()) => runner.commit().await,
-        Err(error) => {
-            runner.abort().await;
-            Err(error)
-        }
-    }
+    let Some(url) = url else { return run_all(Runner::new(session, output), statements).await };
+    Outputs::write(async |outputs| {
+        run_all(Runner::staging(session, output, outputs, (storage, url.clone())), statements).await
+    })
+    .await?;
+    tracing::info!("wrote {url}");
+    Ok(())
 }
 
-async fn run_all(runner: &mut Runner, statements: Vec<Located>) -> Result<()> {
+/// Runs all of `statements`, or until Ctrl-C.
+async fn run_all(mut runner: Runner, statements: Vec<Located>) -> Result<()> {
+    tokio::select! {
+        run = run_each(&mut runner, statements) => run?,
+        Ok(()) = tokio::signal::ctrl_c() => return Err(Error::Interrupted),
+    }
+    runner.finish().await
+}
+
+async fn run_each(runner: &mut Runner, statements: Vec<Located>) -> Result<()> {
     for Located { place, parsed } in statements {
         runner.run(parsed).await.map_err(|error| match error {
             // Standard output, whose reader may have seen enough.

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 pub use args::{GlobalArgs, JobArgs, LogFormat, ModelArgs, ScoreArgs, TrainArgs};
-pub use progress::Terminal;
+pub use progress::{Stderr, StderrEvents};
 
 use crate::error::{Error, Result};
 use crate::operator::Report;
@@ -36,14 +36,14 @@ pub fn execute(global: &GlobalArgs, work: impl AsyncFnOnce() -> Result<()>) -> E
 
 /// Writes a line about this program to standard error; where nobody can read it, it is lost.
 fn complain(message: &str) {
-    let _ = writeln!(std::io::stderr(), "counterweight: {message}");
+    progress::clear();
+    let _ = writeln!(Stderr, "counterweight: {message}");
 }
 
 /// Shows log lines on standard error from now on. A line that cannot be written is lost.
 pub fn start_logging(global: &GlobalArgs) {
     let filter = log_filter(global);
-    let logs =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Stderr);
     match global.log_format {
         LogFormat::Text => logs.with_target(false).with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => logs.json().flatten_event(true).init(),
@@ -69,6 +69,7 @@ pub fn show(report: &Report) -> Result<()> {
 
 /// Writes text to standard output.
 pub fn print(text: &str) -> Result<()> {
+    progress::clear();
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
     Ok(stdout.flush()?)

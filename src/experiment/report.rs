@@ -1,19 +1,20 @@
 //! The report: tables in the shape of a paper's, and plots.
 
 use super::document::{Document, Entry, Mark, Table};
-use super::grid::{Experiment, Settings};
+use super::file::Experiment;
 use super::plot::{Chart, Kind, Series};
+use super::settings::Settings;
 use super::summary::{Comparison, DataSummary, Figure, MethodSummary, Summary};
 use crate::job::{Metric, name_of};
 
-/// The report on what the runs of an experiment say.
+/// The report on what the trials of an experiment say.
 pub(super) fn report(experiment: &Experiment, summary: &Summary<'_>) -> Document {
     let mut report = Document::default();
     report.heading(1, &experiment.name);
     report.paragraph(format!(
-        "{} runs. Figures are mean ± standard deviation over the seeds {}; the best of a column is bold, the second-best \
+        "{} trials. Figures are mean ± standard deviation over the seeds {}; the best of a column is bold, the second-best \
          underlined.",
-        summary.runs,
+        summary.trials,
         seeds(&experiment.seeds.0)
     ));
     for data in &summary.data {
@@ -21,10 +22,10 @@ pub(super) fn report(experiment: &Experiment, summary: &Summary<'_>) -> Document
         page.write(&mut report);
     }
     if !summary.failures.is_empty() {
-        report.heading(2, "Runs that failed");
-        let row = |(run, error): &(String, &str)| vec![run.clone().into(), (*error).to_owned().into()];
+        report.heading(2, "Trials that failed");
+        let row = |(trial, error): &(String, &str)| vec![trial.clone().into(), (*error).to_owned().into()];
         let rows = summary.failures.iter().map(row).collect();
-        report.table(Table { head: ["run", "error"].map(str::to_owned).to_vec(), rows });
+        report.table(Table { head: ["trial", "error"].map(str::to_owned).to_vec(), rows });
     }
     report
 }
@@ -52,8 +53,8 @@ impl Page<'_> {
             report.table(self.comparisons());
         }
         if methods.iter().any(|method| method.candidates > 1) {
-            report.heading(3, "Settings chosen on the validation rows");
-            report.table(self.chosen());
+            report.heading(3, "Settings selected on the validation rows");
+            report.table(self.selected());
         }
         report.heading(3, "By epoch");
         report.paragraph("Means over the seeds, until the first of them stops.");
@@ -78,7 +79,7 @@ impl Page<'_> {
         let row = |method: &MethodSummary<'_>| {
             let mut row = vec![Entry::from(method.name.to_owned())];
             row.extend(method.figures.iter().map(shown));
-            row.push(method.runs.len().to_string().into());
+            row.push(method.trials.len().to_string().into());
             row
         };
         Table { head, rows: self.data.methods.iter().map(row).collect() }
@@ -108,7 +109,7 @@ impl Page<'_> {
         Table { head: head.map(str::to_owned).to_vec(), rows }
     }
 
-    fn chosen(&self) -> Table {
+    fn selected(&self) -> Table {
         let head = ["method", "candidates", "settings"].map(str::to_owned).to_vec();
         let row = |method: &MethodSummary<'_>| {
             let settings = settings(&method.settings);

@@ -1,29 +1,70 @@
-//! The table of all runs, as Parquet.
+//! The table of all trials, as Parquet.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema};
 use datafusion::arrow::json::ReaderBuilder;
-use datafusion::parquet::arrow::ArrowWriter;
 use serde_json::{Map, Value};
 
-use super::Run;
-use super::cell::Finished;
+use super::file::Experiment;
+use super::record::{Finished, Record};
+use super::select::Selection;
 use super::statistics::mean;
+use super::trial::Trial;
 use crate::error::{Error, Result};
-use crate::model::Fingerprint;
-use crate::model::Metrics;
-use crate::model::{EpochRecord, Stop};
-use crate::output::parquet_properties;
+use crate::model::{EpochRecord, Fingerprint, Metrics, Stop};
+use crate::output::parquet_bytes;
 
-/// The table of `runs`, a row each.
+/// A trial that has ended, with its record.
+#[derive(Debug)]
+pub(super) struct TrialResult<'a> {
+    /// The data set's name.
+    pub(super) data: &'a str,
+    /// The method's name.
+    pub(super) method: &'a str,
+    /// Whether its candidate is the one selected for the method on the data set.
+    pub(super) selected: bool,
+    /// The trial.
+    pub(super) trial: Trial,
+    /// How it went.
+    pub(super) record: &'a Record,
+}
+
+/// Every trial of which there is a record, by data set, method, candidate and seed.
+pub(super) fn results<'a>(
+    experiment: &'a Experiment,
+    selections: &[Selection],
+    known: &'a BTreeMap<String, Record>,
+) -> Result<Vec<TrialResult<'a>>> {
+    let mut seeds = experiment.seeds.0.clone();
+    seeds.extend(experiment.select.seeds.iter().flat_map(|seeds| &seeds.0));
+    seeds.sort_unstable();
+    seeds.dedup();
+    let mut results = Vec::new();
+    for selection in selections {
+        for trial in selection.trials(experiment, 0..selection.candidates.len(), &seeds)? {
+            let Some(record) = known.get(&trial.id) else { continue };
+            results.push(TrialResult {
+                data: &experiment.data[trial.data].name,
+                method: &experiment.method[trial.method].name,
+                selected: trial.candidate == selection.selected,
+                trial,
+                record,
+            });
+        }
+    }
+    Ok(results)
+}
+
+/// The table of `results`, a row each.
 ///
 /// | column | what |
 /// |---|---|
-/// | `data`, `method`, `candidate`, `seed` | the run; candidates count from 0 |
-/// | `selected` | whether the candidate is the one chosen for the method on the data set |
-/// | `run` | the run's identity: the name of its record and its model folder |
+/// | `data`, `method`, `candidate`, `seed` | the trial; candidates count from 0 |
+/// | `selected` | whether the candidate is the one selected for the method on the data set |
+/// | `trial` | the trial's identity: the name of its record and of its model folder |
 /// | `error` | why it failed; NULL where it finished, and then what follows is not |
 /// | `wall_seconds` | how long its process ran |
 /// | `device`, `epochs`, `stop` | where it was trained, epochs trained, why that ended |
@@ -33,7 +74,7 @@ use crate::output::parquet_properties;
 /// | `history` | a list, a structure an epoch: the member it trained, its losses, λ and validation metrics |
 /// | `train.loss.balance_weight`, … | every key of the job that has a bearing on the result |
 /// | `vars.NAME`, … | every variable of the job, as text |
-pub(super) fn parquet(runs: &[Run<'_>]) -> Result<Vec<u8>> {
+pub(super) fn parquet(results: &[TrialResult<'_>]) -> Result<Vec<u8>> {
     let metrics = metric_names()?;
     let mut fields = vec![
         Field::new("data", DataType::Utf8, false),
@@ -41,7 +82,7 @@ pub(super) fn parquet(runs: &[Run<'_>]) -> Result<Vec<u8>> {
         Field::new("candidate", DataType::Int64, false),
         Field::new("seed", DataType::Int64, false),
         Field::new("selected", DataType::Boolean, false),
-        Field::new("run", DataType::Utf8, false),
+        Field::new("trial", DataType::Utf8, false),
         Field::new("error", DataType::Utf8, true),
         Field::new("wall_seconds", DataType::Float64, false),
         Field::new("device", DataType::Utf8, true),
@@ -58,55 +99,50 @@ pub(super) fn parquet(runs: &[Run<'_>]) -> Result<Vec<u8>> {
                 .map(|(name, data_type)| Field::new(format!("{set}_{name}"), data_type, true)),
         );
     }
-    let epoch = DataType::Struct(epoch_fields(runs, &metrics));
+    let epoch = DataType::Struct(epoch_fields(results, &metrics));
     fields.push(Field::new("history", DataType::List(Arc::new(Field::new_list_field(epoch, false))), true));
     // The seed and the device are keys of the job, too: these columns say what they were in the end.
     let is_free = |key: &&String| !fields.iter().any(|field| field.name() == *key);
-    let keys: BTreeSet<&String> = runs.iter().flat_map(|run| run.cell.settings.keys()).filter(is_free).collect();
-    let settings: Vec<Field> = keys.iter().map(|key| Field::new(*key, setting_type(key, runs), true)).collect();
+    let keys: BTreeSet<&String> =
+        results.iter().flat_map(|result| result.trial.settings.keys()).filter(is_free).collect();
+    let settings: Vec<Field> = keys.iter().map(|key| Field::new(*key, setting_type(key, results), true)).collect();
 
-    let mut rows = Vec::with_capacity(runs.len());
-    for run in runs {
-        let mut row = about(run)?;
+    let mut rows = Vec::with_capacity(results.len());
+    for result in results {
+        let mut row = about(result)?;
         for field in &settings {
-            let Some(value) = run.cell.settings.get(field.name()) else { continue };
+            let Some(value) = result.trial.settings.get(field.name()) else { continue };
             let as_text = field.data_type() == &DataType::Utf8 && !value.is_string();
             row.insert(field.name().clone(), if as_text { value.to_string().into() } else { value.clone() });
         }
         rows.push(row);
     }
     fields.extend(settings);
-    let vars: BTreeSet<&String> = runs.iter().flat_map(|run| run.cell.vars.keys()).collect();
+    let vars: BTreeSet<&String> = results.iter().flat_map(|result| result.trial.vars.keys()).collect();
     fields.extend(vars.into_iter().map(|name| Field::new(format!("vars.{name}"), DataType::Utf8, true)));
     let schema = Arc::new(Schema::new(fields));
     let mut decoder = ReaderBuilder::new(Arc::clone(&schema)).with_batch_size(rows.len().max(1)).build_decoder()?;
     decoder.serialize(&rows)?;
-    let mut bytes = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut bytes, schema, Some(parquet_properties().build()))?;
-    if let Some(batch) = decoder.flush()? {
-        writer.write(&batch)?;
-    }
-    writer.close()?;
-    Ok(bytes)
+    parquet_bytes(&decoder.flush()?.unwrap_or_else(|| RecordBatch::new_empty(schema)))
 }
 
-fn about(run: &Run<'_>) -> Result<Map<String, Value>> {
+fn about(result: &TrialResult<'_>) -> Result<Map<String, Value>> {
     let mut row = Map::new();
     let mut set = |name: &str, value: Value| drop(row.insert(name.to_owned(), value));
-    set("data", run.data.into());
-    set("method", run.method.into());
-    set("candidate", run.cell.candidate.into());
-    set("seed", run.cell.seed.into());
-    set("selected", run.selected.into());
-    set("run", run.cell.id.as_str().into());
-    set("wall_seconds", run.record.wall_seconds.into());
-    if let Some(error) = run.record.error() {
+    set("data", result.data.into());
+    set("method", result.method.into());
+    set("candidate", result.trial.candidate.into());
+    set("seed", result.trial.seed.into());
+    set("selected", result.selected.into());
+    set("trial", result.trial.id.as_str().into());
+    set("wall_seconds", result.record.wall_seconds.into());
+    if let Some(error) = result.record.error() {
         set("error", error.into());
     }
-    for (name, value) in &run.cell.vars {
+    for (name, value) in &result.trial.vars {
         set(&format!("vars.{name}"), value.as_str().into());
     }
-    let Some(Finished { data, training }) = run.record.finished() else { return Ok(row) };
+    let Some(Finished { data, training }) = result.record.finished() else { return Ok(row) };
     set("device", training.device.as_str().into());
     set("best_epoch", mean(&training.members.iter().map(|member| member.best_epoch as f64).collect::<Vec<_>>()).into());
     set("epochs", training.epochs().count().into());
@@ -148,8 +184,8 @@ fn epoch(member: usize, record: &EpochRecord) -> Result<Value> {
     Ok(row.into())
 }
 
-fn epoch_fields(runs: &[Run<'_>], metrics: &[String]) -> Fields {
-    let finished = runs.iter().filter_map(|run| run.record.finished());
+fn epoch_fields(results: &[TrialResult<'_>], metrics: &[String]) -> Fields {
+    let finished = results.iter().filter_map(|result| result.record.finished());
     let losses: BTreeSet<&String> =
         finished.flat_map(|finished| finished.training.epochs()).flat_map(|record| record.losses.keys()).collect();
     let float = |name: String| Field::new(name, DataType::Float64, true);
@@ -171,9 +207,9 @@ fn object(metrics: &Metrics) -> Result<Map<String, Value>> {
     }
 }
 
-/// The type that holds every run's value of a key: text, as JSON, where nothing else does.
-fn setting_type(key: &str, runs: &[Run<'_>]) -> DataType {
-    let values: Vec<&Value> = runs.iter().filter_map(|run| run.cell.settings.get(key)).collect();
+/// The type that holds every trial's value of a key: text, as JSON, where nothing else does.
+fn setting_type(key: &str, results: &[TrialResult<'_>]) -> DataType {
+    let values: Vec<&Value> = results.iter().filter_map(|result| result.trial.settings.get(key)).collect();
     let all = |holds: fn(&Value) -> bool| values.iter().all(|value| holds(value));
     if all(Value::is_boolean) {
         DataType::Boolean

@@ -10,11 +10,11 @@ use rand_distr::{Distribution, Normal};
 use serde::Deserialize;
 use toml::{Table as Toml, Value};
 
-use super::grid::Settings;
+use super::settings::Settings;
 use crate::error::{Result, invalid};
 
 /// Candidates proposed at a time, for each method on each data set. A fixed number, so that what is proposed does not
-/// depend on how many runs the machine has room for.
+/// depend on how many tried the machine has room for.
 const ROUND: usize = 4;
 /// Candidates drawn at random before TPE has enough to learn from.
 const RANDOM_START: usize = 8;
@@ -28,6 +28,7 @@ const MAX_KERNELS: f64 = 100.0;
 /// The `[search]` section of an experiment file.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Search {
     /// Candidates of each method on each data set.
     pub budget: usize,
@@ -46,6 +47,7 @@ pub struct Search {
 /// How candidates are drawn.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Sampler {
     /// Independently of one another.
     #[default]
@@ -72,10 +74,10 @@ pub(super) enum Range {
 
 /// A candidate that was tried.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Trial<'a> {
+pub(super) struct ScoredCandidate<'a> {
     /// Its settings.
     pub(super) settings: &'a Settings,
-    /// How well it did, higher is better; none where a run failed.
+    /// How well it did, higher is better; none where a trial failed.
     pub(super) score: Option<f64>,
 }
 
@@ -165,35 +167,35 @@ impl Range {
     }
 }
 
-/// The next candidates after `trials`, at most [`ROUND`]; none once the budget is spent.
+/// The next candidates after those `tried`, at most [`ROUND`]; none once the budget is spent.
 ///
-/// `name` tells searches of one experiment apart. The same trials always give the same candidates.
+/// `name` tells searches of one experiment apart. The same `tried` always gives the same candidates.
 pub(super) fn propose(
     search: &Search,
     space: &BTreeMap<String, Range>,
     name: &str,
-    trials: &[Trial<'_>],
+    tried: &[ScoredCandidate<'_>],
 ) -> Vec<Settings> {
-    let until = (trials.len() + ROUND).min(search.budget);
+    let until = (tried.len() + ROUND).min(search.budget);
     let candidate = |index: usize| {
         let seed = blake3::hash(format!("{}\n{name}\n{index}", search.seed).as_bytes());
         let mut rng = ChaCha8Rng::from_seed(*seed.as_bytes());
-        let learned = search.sampler == Sampler::Tpe && trials.len() >= RANDOM_START;
+        let learned = search.sampler == Sampler::Tpe && tried.len() >= RANDOM_START;
         let mut draw = |key: &String, range: &Range| {
-            let place = if learned { draw_like_good(key, range, trials, &mut rng) } else { rng.random() };
+            let place = if learned { draw_like_good(key, range, tried, &mut rng) } else { rng.random() };
             (key.clone(), range.at(place))
         };
         space.iter().map(|(key, range)| draw(key, range)).collect()
     };
-    (trials.len()..until).map(candidate).collect()
+    (tried.len()..until).map(candidate).collect()
 }
 
-/// Of draws from the density of the good trials, the one whose density there most exceeds that of the others.
-fn draw_like_good(key: &String, range: &Range, trials: &[Trial<'_>], rng: &mut ChaCha8Rng) -> f64 {
-    let mut order: Vec<&Trial<'_>> = trials.iter().collect();
-    let score = |trial: &Trial<'_>| trial.score.unwrap_or(f64::NEG_INFINITY);
+/// Of draws from the density of the good candidates, the one whose density there most exceeds that of the others.
+fn draw_like_good(key: &String, range: &Range, tried: &[ScoredCandidate<'_>], rng: &mut ChaCha8Rng) -> f64 {
+    let mut order: Vec<&ScoredCandidate<'_>> = tried.iter().collect();
+    let score = |candidate: &ScoredCandidate<'_>| candidate.score.unwrap_or(f64::NEG_INFINITY);
     order.sort_by(|one, other| score(other).total_cmp(&score(one)));
-    let places: Vec<f64> = order.iter().map(|trial| range.place(&trial.settings[key])).collect();
+    let places: Vec<f64> = order.iter().map(|candidate| range.place(&candidate.settings[key])).collect();
     let (good, bad) = places.split_at((GOOD_SHARE * places.len() as f64).ceil() as usize);
     let (good, bad) = (Density::new(range, good), Density::new(range, bad));
     let draws = (0..DRAWS).map(|_| good.draw(rng)).map(|place| (good.at(place) / bad.at(place), place));
@@ -349,10 +351,10 @@ mod tests {
         };
         let mut tried: Vec<Settings> = Vec::new();
         loop {
-            let trials: Vec<Trial<'_>> =
-                tried.iter().map(|settings| Trial { settings, score: Some(-loss(settings)) }).collect();
-            let candidates = propose(&search, &space, "x", &trials);
-            assert_eq!(candidates, propose(&search, &space, "x", &trials), "proposals are reproducible");
+            let scored: Vec<ScoredCandidate<'_>> =
+                tried.iter().map(|settings| ScoredCandidate { settings, score: Some(-loss(settings)) }).collect();
+            let candidates = propose(&search, &space, "x", &scored);
+            assert_eq!(candidates, propose(&search, &space, "x", &scored), "proposals are reproducible");
             if candidates.is_empty() {
                 break;
             }
@@ -374,17 +376,17 @@ mod tests {
     }
 
     #[test]
-    fn failed_trials_are_the_worst() {
+    fn candidates_that_fail_are_the_worst() {
         let space = BTreeMap::from([("x".to_owned(), range("{ linear = [0.0, 1.0] }").unwrap())]);
         let tried: Vec<Settings> =
             (0..20).map(|step| Settings::from([("x".to_owned(), Value::Float(f64::from(step) / 19.0))])).collect();
         // Whatever is above 0.5 fails.
-        let trials: Vec<Trial<'_>> = tried
+        let scored: Vec<ScoredCandidate<'_>> = tried
             .iter()
-            .map(|settings| Trial { settings, score: settings["x"].as_float().filter(|x| *x < 0.5) })
+            .map(|settings| ScoredCandidate { settings, score: settings["x"].as_float().filter(|x| *x < 0.5) })
             .collect();
         let candidates: Vec<Settings> =
-            (0..10).flat_map(|seed| propose(&search(Sampler::Tpe, 24, seed), &space, "x", &trials)).collect();
+            (0..10).flat_map(|seed| propose(&search(Sampler::Tpe, 24, seed), &space, "x", &scored)).collect();
         let low = candidates.iter().filter(|settings| settings["x"].as_float().unwrap() < 0.55).count();
         assert!(low >= 35, "{low} of {} avoid what failed", candidates.len());
     }

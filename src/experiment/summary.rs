@@ -1,31 +1,33 @@
-//! What the runs of an experiment say: figures over seeds, and each method against the baseline.
+//! What the trials of an experiment say: figures over seeds, and each method against the baseline.
 
 use std::collections::BTreeMap;
 
-use super::cell::Finished;
-use super::grid::{Experiment, Settings};
+use super::file::Experiment;
+use super::record::Finished;
+use super::results::TrialResult;
+use super::select::{Selection, higher_is_better};
+use super::settings::Settings;
 use super::statistics::{mean, paired_t_test, signed_rank_test, standard_deviation};
-use super::{Run, Tuning, higher_is_better};
 use crate::job::Metric;
 use crate::model::EpochRecord;
 
-/// What the runs say, data set by data set.
+/// What the trials say, data set by data set.
 #[derive(Debug)]
 pub(super) struct Summary<'a> {
     /// In the order of the experiment file.
     pub(super) data: Vec<DataSummary<'a>>,
-    /// Runs that failed: what they were, and the error.
+    /// Trials that failed: what they were, and the error.
     pub(super) failures: Vec<(String, &'a str)>,
-    /// Runs with a record.
-    pub(super) runs: usize,
+    /// Trials that have ended.
+    pub(super) trials: usize,
 }
 
-/// What the runs on one data set say.
+/// What the trials on one data set say.
 #[derive(Debug)]
 pub(super) struct DataSummary<'a> {
     /// The data set's name.
     pub(super) name: &'a str,
-    /// K of Recall@K and NDCG@K; none where runs differ in it.
+    /// K of Recall@K and NDCG@K; none where trials differ in it.
     pub(super) k: Option<u64>,
     /// Whether metrics are of test rows; else there are none, and they are of the validation rows.
     pub(super) tested: bool,
@@ -33,17 +35,17 @@ pub(super) struct DataSummary<'a> {
     pub(super) methods: Vec<MethodSummary<'a>>,
 }
 
-/// What the runs of a method with the settings chosen for it say.
+/// What the trials of a method with its selected settings say.
 #[derive(Debug)]
 pub(super) struct MethodSummary<'a> {
     /// The method's name.
     pub(super) name: &'a str,
     /// Candidates tried.
     pub(super) candidates: usize,
-    /// The settings of the one chosen.
+    /// The settings of the one selected.
     pub(super) settings: Settings,
-    /// Finished runs by seed.
-    pub(super) runs: BTreeMap<u64, &'a Finished>,
+    /// Finished trials by seed.
+    pub(super) trials: BTreeMap<u64, &'a Finished>,
     /// One for each of the experiment's metrics.
     pub(super) figures: Vec<Figure>,
     /// Against the baseline, one for each metric; empty for the baseline itself.
@@ -83,20 +85,26 @@ pub(super) struct Comparison {
 }
 
 impl<'a> Summary<'a> {
-    pub(super) fn new(experiment: &'a Experiment, tunings: &[Tuning], runs: &'a [Run<'a>]) -> Self {
+    pub(super) fn new(experiment: &'a Experiment, selections: &[Selection], results: &'a [TrialResult<'a>]) -> Self {
         let data = experiment.data.iter().enumerate().map(|(index, data)| {
-            let on: Vec<&Run<'_>> = runs.iter().filter(|run| run.cell.data == index && run.selected).collect();
-            let tunings = tunings.iter().filter(|tuning| tuning.data == index);
-            let methods = tunings.map(|tuning| MethodSummary::new(experiment, tuning, &on)).collect();
+            let on: Vec<&TrialResult<'_>> =
+                results.iter().filter(|result| result.trial.data == index && result.selected).collect();
+            let selections = selections.iter().filter(|selection| selection.data == index);
+            let methods = selections.map(|selection| MethodSummary::new(experiment, selection, &on)).collect();
             DataSummary::new(experiment, &data.name, methods, &on)
         });
-        let failed = |run: &'a Run<'a>| Some((run.cell.name(experiment), run.record.error()?));
-        Self { data: data.collect(), failures: runs.iter().filter_map(failed).collect(), runs: runs.len() }
+        let failed = |result: &'a TrialResult<'a>| Some((result.trial.name(experiment), result.record.error()?));
+        Self { data: data.collect(), failures: results.iter().filter_map(failed).collect(), trials: results.len() }
     }
 }
 
 impl<'a> DataSummary<'a> {
-    fn new(experiment: &Experiment, name: &'a str, mut methods: Vec<MethodSummary<'a>>, runs: &[&'a Run<'a>]) -> Self {
+    fn new(
+        experiment: &Experiment,
+        name: &'a str,
+        mut methods: Vec<MethodSummary<'a>>,
+        results: &[&'a TrialResult<'a>],
+    ) -> Self {
         for (at, &metric) in experiment.metrics.iter().enumerate() {
             let sign = if higher_is_better(metric) { 1.0 } else { -1.0 };
             let means: Vec<f64> = methods.iter().map(|method| sign * method.figures[at].mean).collect();
@@ -107,44 +115,45 @@ impl<'a> DataSummary<'a> {
         }
         let baseline = methods.iter().position(|method| Some(method.name) == experiment.baseline.as_deref());
         if let Some(baseline) = baseline {
-            let baseline_runs = methods[baseline].runs.clone();
+            let baseline_trials = methods[baseline].trials.clone();
             for (_, method) in methods.iter_mut().enumerate().filter(|(at, _)| *at != baseline) {
-                let against = |metric: &Metric| compare(*metric, &method.runs, &baseline_runs);
+                let against = |metric: &Metric| compare(*metric, &method.trials, &baseline_trials);
                 method.against = experiment.metrics.iter().map(against).collect();
             }
         }
-        let mut ks = runs.iter().filter_map(|run| run.cell.settings.get("train.evaluation.k")?.as_u64());
+        let mut ks = results.iter().filter_map(|result| result.trial.settings.get("train.evaluation.k")?.as_u64());
         let k = ks.next().filter(|k| ks.all(|other| other == *k));
-        let tested = methods.iter().flat_map(|method| method.runs.values()).any(|run| run.training.test.is_some());
+        let tested =
+            methods.iter().flat_map(|method| method.trials.values()).any(|trial| trial.training.test.is_some());
         Self { name, k, tested, methods }
     }
 }
 
 impl<'a> MethodSummary<'a> {
-    fn new(experiment: &'a Experiment, tuning: &Tuning, runs: &[&'a Run<'a>]) -> Self {
-        let runs: BTreeMap<u64, &Finished> = runs
+    fn new(experiment: &'a Experiment, selection: &Selection, results: &[&'a TrialResult<'a>]) -> Self {
+        let trials: BTreeMap<u64, &Finished> = results
             .iter()
-            .filter(|run| run.cell.method == tuning.method && experiment.seeds.0.contains(&run.cell.seed))
-            .filter_map(|run| Some((run.cell.seed, run.record.finished()?)))
+            .filter(|result| result.trial.method == selection.method && experiment.seeds.0.contains(&result.trial.seed))
+            .filter_map(|result| Some((result.trial.seed, result.record.finished()?)))
             .collect();
         let figure = |metric: &Metric| {
-            let values: Vec<f64> = runs.values().filter_map(|run| value(*metric, run)).collect();
+            let values: Vec<f64> = trials.values().filter_map(|trial| value(*metric, trial)).collect();
             Figure { n: values.len(), mean: mean(&values), deviation: standard_deviation(&values), place: 0 }
         };
         Self {
-            name: &experiment.method[tuning.method].name,
-            candidates: tuning.candidates.len(),
-            settings: tuning.candidates.get(tuning.selected).cloned().unwrap_or_default(),
+            name: &experiment.method[selection.method].name,
+            candidates: selection.candidates.len(),
+            settings: selection.candidates.get(selection.selected).cloned().unwrap_or_default(),
             figures: experiment.metrics.iter().map(figure).collect(),
             against: Vec::new(),
-            runs,
+            trials,
         }
     }
 
     /// The mean over seeds, and over the members of ensembles, of a validation metric after each epoch, until the first of
     /// them stops.
     pub(super) fn curve(&self, metric: Metric) -> Vec<(f64, f64)> {
-        let members = self.runs.values().flat_map(|run| &run.training.members);
+        let members = self.trials.values().flat_map(|trial| &trial.training.members);
         let histories: Vec<&[EpochRecord]> = members.map(|member| &*member.history).collect();
         let epochs = histories.iter().map(|history| history.len()).min().unwrap_or_default();
         let epoch = |at: usize| {
@@ -155,19 +164,23 @@ impl<'a> MethodSummary<'a> {
     }
 }
 
-/// The metric of a run: on the test rows, or on the validation rows where there are no others. BMSE is of the training
+/// The metric of a trial: on the test rows, or on the validation rows where there are no others. BMSE is of the training
 /// population, whichever rows the rest is of.
-fn value(metric: Metric, run: &Finished) -> Option<f64> {
-    let training = &run.training;
+fn value(metric: Metric, trial: &Finished) -> Option<f64> {
+    let training = &trial.training;
     match metric {
         Metric::Bmse => training.validation.bmse,
         _ => training.test.as_ref().unwrap_or(&training.validation).get(metric),
     }
 }
 
-fn compare(metric: Metric, runs: &BTreeMap<u64, &Finished>, baseline: &BTreeMap<u64, &Finished>) -> Option<Comparison> {
-    let pair = |(seed, run): (&u64, &&Finished)| Some((value(metric, run)?, value(metric, baseline.get(seed)?)?));
-    let pairs: Vec<(f64, f64)> = runs.iter().filter_map(pair).collect();
+fn compare(
+    metric: Metric,
+    trials: &BTreeMap<u64, &Finished>,
+    baseline: &BTreeMap<u64, &Finished>,
+) -> Option<Comparison> {
+    let pair = |(seed, trial): (&u64, &&Finished)| Some((value(metric, trial)?, value(metric, baseline.get(seed)?)?));
+    let pairs: Vec<(f64, f64)> = trials.iter().filter_map(pair).collect();
     let differences: Vec<f64> = pairs.iter().map(|(ours, theirs)| ours - theirs).collect();
     let sign = if higher_is_better(metric) { 1.0 } else { -1.0 };
     let baseline_mean = mean(&pairs.iter().map(|(_, theirs)| *theirs).collect::<Vec<_>>());
@@ -191,8 +204,8 @@ mod tests {
     use crate::model::Stop;
     use crate::model::{DataRecord, MemberRecord, TrainingRecord};
 
-    /// A run whose AUC is `auc` on the test rows and `history` on the validation rows, epoch by epoch.
-    fn run(auc: f64, bmse: f64, history: &[f64]) -> Finished {
+    /// A trial whose AUC is `auc` on the test rows and `history` on the validation rows, epoch by epoch.
+    fn trial(auc: f64, bmse: f64, history: &[f64]) -> Finished {
         let metrics = |auc: f64| Metrics { auc: Some(auc), bmse: Some(bmse), ..Metrics::default() };
         let epoch = |(at, auc): (usize, &f64)| EpochRecord {
             epoch: at + 1,
@@ -216,8 +229,8 @@ mod tests {
 
     #[test]
     fn differences_are_paired_by_seed() {
-        let ours: Vec<Finished> = [0.74, 0.78, 0.80].iter().map(|auc| run(*auc, 0.2, &[])).collect();
-        let theirs: Vec<Finished> = [0.75, 0.70, 0.60].iter().map(|auc| run(*auc, 0.4, &[])).collect();
+        let ours: Vec<Finished> = [0.74, 0.78, 0.80].iter().map(|auc| trial(*auc, 0.2, &[])).collect();
+        let theirs: Vec<Finished> = [0.75, 0.70, 0.60].iter().map(|auc| trial(*auc, 0.4, &[])).collect();
         // Seed 1 is ours alone, seed 4 theirs.
         let ours = BTreeMap::from([(1, &ours[0]), (2, &ours[1]), (3, &ours[2])]);
         let theirs = BTreeMap::from([(2, &theirs[0]), (3, &theirs[1]), (4, &theirs[2])]);
@@ -233,12 +246,13 @@ mod tests {
 
     #[test]
     fn a_curve_ends_with_the_first_seed() {
-        let runs = [run(0.7, 0.1, &[0.5, 0.6, 0.7, 0.8]), run(0.7, 0.1, &[0.7, 0.8]), run(0.7, 0.1, &[0.6, 0.7, 0.9])];
+        let trials =
+            [trial(0.7, 0.1, &[0.5, 0.6, 0.7, 0.8]), trial(0.7, 0.1, &[0.7, 0.8]), trial(0.7, 0.1, &[0.6, 0.7, 0.9])];
         let method = MethodSummary {
             name: "x",
             candidates: 1,
             settings: Settings::new(),
-            runs: (0..).zip(&runs).collect(),
+            trials: (0..).zip(&trials).collect(),
             figures: Vec::new(),
             against: Vec::new(),
         };

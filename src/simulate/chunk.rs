@@ -17,6 +17,7 @@ const DAYS: i32 = 28;
 
 /// Which rows of the population are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Sample {
     /// What the imagined system logged: users were treated as their true propensities would have it.
     Biased,

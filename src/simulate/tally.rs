@@ -2,6 +2,7 @@ use super::columns::Event;
 
 /// Sums over the population that say what the truth is and how near estimates from the treated rows come.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Tally {
     /// Elements of the population seen: treated or not, written or not.
     pub population: u64,
@@ -23,6 +24,7 @@ struct Sums {
 
 /// One quantity: its truth, and what the treated rows make of it.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct Estimates {
     /// Mean over the population of its expectation.
     pub truth: f64,

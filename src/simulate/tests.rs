@@ -6,6 +6,7 @@ use url::Url;
 
 use super::chunk::CHUNK_ROWS;
 use super::*;
+use crate::events::{Event, EventSink, NoEvents};
 use crate::storage::{Storage, parse_url};
 
 fn small() -> Simulation {
@@ -46,7 +47,7 @@ fn z_score(observed: &[f64], expected: &[f64]) -> f64 {
 async fn written(config: &Simulation, to: &Destination, threads: usize) -> Result<(Storage, Vec<Url>)> {
     let storage = Storage::new([]);
     let simulator = Simulator::new(config.clone())?;
-    let (_, files) = simulate(simulator, to, &storage, threads, &CancellationToken::new(), |_| ()).await?;
+    let (_, files) = simulate(simulator, to, &storage, threads, &CancellationToken::new(), &NoEvents).await?;
     Ok((storage, files))
 }
 
@@ -254,6 +255,19 @@ async fn a_destination_is_a_parquet_file_or_an_empty_folder() {
     assert!(error.is_invalid_input() && error.to_string().contains("part-00001.parquet"), "{error}");
 }
 
+/// Interrupts what it hears of.
+#[derive(Debug)]
+struct Interrupt(CancellationToken);
+
+impl EventSink for Interrupt {
+    fn emit(&self, event: Event) {
+        let (task, message) = ("simulate".to_owned(), String::new());
+        let (done, total) = (CHUNK_ROWS, Some(4 * CHUNK_ROWS + 6_000));
+        assert_eq!(event, Event::Progress { task, done, total, message });
+        self.0.cancel();
+    }
+}
+
 #[tokio::test]
 async fn an_interrupted_run_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
@@ -263,7 +277,8 @@ async fn an_interrupted_run_leaves_nothing() {
     };
     let (storage, interrupt) = (Storage::new([]), CancellationToken::new());
     let simulator = Simulator::new(Simulation { rows: 4 * CHUNK_ROWS, dim: 1, ..small() }).unwrap();
-    let error = simulate(simulator, &destination, &storage, 1, &interrupt, |_| interrupt.cancel()).await.unwrap_err();
+    let events = Interrupt(interrupt.clone());
+    let error = simulate(simulator, &destination, &storage, 1, &interrupt, &events).await.unwrap_err();
     assert!(matches!(error, crate::Error::Interrupted), "{error}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::arrow::arrow_writer::{
@@ -13,7 +14,8 @@ use url::Url;
 
 use super::{Sample, Simulator, Tally};
 use crate::error::{Error, Result, invalid};
-use crate::output::{Outputs, Staged, parquet_properties};
+use crate::events::{Event, EventSink};
+use crate::output::{Outputs, parquet_properties};
 use crate::storage::{Storage, child};
 
 /// Chunks of a file of a folder: some 4 million rows.
@@ -32,7 +34,7 @@ pub struct Destination {
 
 /// Writes a simulation as Parquet (zstd), a row group a chunk: all files appear, or none does.
 ///
-/// At most `threads` chunks are made at once. `progress` is told of the elements of the population done since last.
+/// At most `threads` chunks are made at once. `events` hears of progress in elements of the population.
 ///
 /// # Errors
 /// Where a destination is neither a `.parquet` file nor a folder, or a folder holds files that would stay between the
@@ -43,40 +45,40 @@ pub async fn simulate(
     storage: &Storage,
     threads: usize,
     interrupt: &CancellationToken,
-    progress: impl Fn(u64),
+    events: &dyn EventSink,
 ) -> Result<(Tally, Vec<Url>)> {
     let simulator = Arc::new(simulator);
-    let mut outputs = Outputs::default();
-    let written = async {
-        let run = Run { simulator, storage, threads: threads.clamp(1, MAX_CHUNKS_IN_FLIGHT), interrupt, progress };
-        let tally = run.write(Sample::Biased, &to.output, &mut outputs).await?;
+    let threads = threads.clamp(1, MAX_CHUNKS_IN_FLIGHT);
+    let total = simulator.config().population() + to.uniform.as_ref().map_or(0, |_| simulator.config().uniform_rows());
+    Outputs::write(async |outputs| {
+        let done = AtomicU64::new(0);
+        let run = Run { simulator, storage, outputs, threads, interrupt, events, done, total };
+        let tally = run.write(Sample::Biased, &to.output).await?;
         if let Some(uniform) = &to.uniform {
-            run.write(Sample::Uniform, uniform, &mut outputs).await?;
+            run.write(Sample::Uniform, uniform).await?;
         }
         Ok(tally)
-    };
-    match written.await {
-        Ok(tally) => Ok((tally, outputs.commit().await?)),
-        Err(error) => {
-            outputs.abort().await;
-            Err(error)
-        }
-    }
+    })
+    .await
 }
 
-struct Run<'a, P> {
+struct Run<'a> {
     simulator: Arc<Simulator>,
     storage: &'a Storage,
+    outputs: Outputs,
     threads: usize,
     interrupt: &'a CancellationToken,
-    progress: P,
+    events: &'a dyn EventSink,
+    /// Elements of the population done, of `total`.
+    done: AtomicU64,
+    total: u64,
 }
 
-impl<P: Fn(u64)> Run<'_, P> {
-    async fn write(&self, sample: Sample, to: &Url, outputs: &mut Outputs) -> Result<Tally> {
+impl Run<'_> {
+    async fn write(&self, sample: Sample, to: &Url) -> Result<Tally> {
         let chunks = self.simulator.chunks(sample);
         if to.path().ends_with(".parquet") {
-            return self.write_file(sample, 0..chunks, to, outputs).await;
+            return self.write_file(sample, 0..chunks, to).await;
         }
         if !to.path().ends_with('/') {
             invalid!("cannot write {to}: give a name that ends in .parquet, or in / for a folder of several files");
@@ -89,32 +91,13 @@ impl<P: Fn(u64)> Run<'_, P> {
         for (file, url) in (0..files).zip(&ours) {
             let first = file * CHUNKS_PER_FILE;
             let last = (first + CHUNKS_PER_FILE).min(chunks);
-            tally.merge(&self.write_file(sample, first..last, url, outputs).await?);
+            tally.merge(&self.write_file(sample, first..last, url).await?);
         }
         Ok(tally)
     }
 
-    async fn write_file(
-        &self,
-        sample: Sample,
-        chunks: std::ops::Range<u64>,
-        to: &Url,
-        outputs: &mut Outputs,
-    ) -> Result<Tally> {
-        let mut object = Staged::create(self.storage, to).await?;
-        match self.fill(sample, chunks, &mut object).await {
-            Ok(tally) => {
-                outputs.add(object).await?;
-                Ok(tally)
-            }
-            Err(error) => {
-                object.abort().await;
-                Err(error)
-            }
-        }
-    }
-
-    async fn fill(&self, sample: Sample, chunks: std::ops::Range<u64>, object: &mut Staged) -> Result<Tally> {
+    async fn write_file(&self, sample: Sample, chunks: std::ops::Range<u64>, to: &Url) -> Result<Tally> {
+        let mut object = self.outputs.create(self.storage, to).await?;
         let options = ArrowWriterOptions::new().with_properties(properties());
         let schema = Arc::clone(self.simulator.schema());
         let writer = ArrowWriter::try_new_with_options(Vec::new(), schema, options)?;
@@ -134,10 +117,13 @@ impl<P: Fn(u64)> Run<'_, P> {
             append_row_group(&mut writer, columns)?;
             object.append(&std::mem::take(writer.inner_mut())).await?;
             tally.merge(&part);
-            (self.progress)(part.population);
+            let done = self.done.fetch_add(part.population, Relaxed) + part.population;
+            let (task, message) = ("simulate".to_owned(), String::new());
+            self.events.emit(Event::Progress { task, done, total: Some(self.total), message });
         }
         writer.finish()?;
         object.append(writer.inner()).await?;
+        self.outputs.add(object).await?;
         Ok(tally)
     }
 }

@@ -1,6 +1,6 @@
 //! What the documents say is so: the reference is current, and the examples run.
 
-use counterweight::experiment::grid::Experiment;
+use counterweight::experiment::Experiment;
 use counterweight::job::Job;
 
 use crate::support::{counterweight, repository, succeed};

@@ -77,9 +77,9 @@ fn query(folder: &Path, sql: &str) -> Vec<Value> {
     rows.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// When each record of a run was written.
+/// When each record of a trial was written.
 fn records(folder: &Path) -> BTreeMap<PathBuf, SystemTime> {
-    let Ok(entries) = fs::read_dir(folder.join("out/runs")) else { return BTreeMap::new() };
+    let Ok(entries) = fs::read_dir(folder.join("out/trials")) else { return BTreeMap::new() };
     let entries =
         entries.map(|entry| entry.unwrap()).filter(|entry| entry.path().extension().is_some_and(|e| e == "json"));
     // A record may be renamed into place between the listing and the look at it, not away.
@@ -100,16 +100,16 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Starts the experiment and waits until two runs are done.
+/// Starts the experiment and waits until two trials have ended.
 fn start(folder: &Path) -> Child {
     let mut command = experiment(folder);
     let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    wait_until("two runs are done", || records(folder).len() >= 2);
+    wait_until("two trials have ended", || records(folder).len() >= 2);
     child
 }
 
 /// What must be the same however often the experiment was broken off.
-const FIGURES: &str = "SELECT data, method, seed, run, best_epoch, epochs, stop, validation_auc, test_auc, test_recall, \
+const FIGURES: &str = "SELECT data, method, seed, trial, best_epoch, epochs, stop, validation_auc, test_auc, test_recall, \
                        test_ndcg, test_log_loss, validation_bmse, train_hash FROM 'out/results.parquet' \
                        ORDER BY method, seed";
 
@@ -129,7 +129,7 @@ fn methods_are_compared_over_seeds() {
         let best = row["best_epoch"].as_f64().unwrap() as usize - 1;
         assert_eq!(row["history"][best]["auc"], row["validation_auc"]);
         assert!(row["wall_seconds"].as_f64().unwrap() > 0.0 && row["error"].is_null());
-        let manifest = folder.join(format!("out/models/{}/manifest.json", row["run"].as_str().unwrap()));
+        let manifest = folder.join(format!("out/models/{}/manifest.json", row["trial"].as_str().unwrap()));
         let manifest: Value = serde_json::from_slice(&fs::read(manifest).unwrap()).unwrap();
         assert_eq!(manifest["training"]["test"]["auc"], row["test_auc"]);
         assert_eq!(manifest["data"]["train"]["hash"], row["train_hash"]);
@@ -171,19 +171,28 @@ fn methods_are_compared_over_seeds() {
 }
 
 #[test]
-fn a_killed_experiment_goes_on_where_it_was() {
+fn a_lost_standard_error_ends_no_trial() {
+    let folder = folder(EXPERIMENT);
+    let mut child = experiment(folder.path()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stderr.take());
+    assert!(child.wait().unwrap().success());
+    assert_eq!(records(folder.path()).len(), 6);
+}
+
+#[test]
+fn a_killed_experiment_resumes_where_it_was() {
     let folder = folder(&EXPERIMENT.replace("parallel = 2", "parallel = 1"));
     let folder = folder.path();
     let mut child = start(folder);
     child.kill().unwrap();
     child.wait().unwrap();
-    wait_until("the run under way ends by itself", || processes(folder) == 0);
+    wait_until("the trial under way ends by itself", || processes(folder) == 0);
     let before = records(folder);
     assert!(before.len() < 6, "it was killed too late");
     assert!(!folder.join("out/results.parquet").exists());
 
     let partial = succeed(experiment(folder).arg("--report-only"));
-    assert!(partial.starts_with(&format!("# Clicks\n\n{} runs.", before.len())), "{partial}");
+    assert!(partial.starts_with(&format!("# Clicks\n\n{} trials.", before.len())), "{partial}");
     assert_eq!(records(folder), before, "a report runs nothing");
 
     succeed(&mut experiment(folder));
@@ -220,7 +229,7 @@ fn a_folder_has_one_experiment_at_a_time() {
     assert!(!folder.join("out/results.parquet").exists(), "it wrote nothing");
     succeed(experiment(folder).arg("--report-only"));
 
-    // A killed one is out of the way at once, though its last runs are yet to end.
+    // A killed one is out of the way at once, though its last trials are yet to end.
     first.kill().unwrap();
     first.wait().unwrap();
     succeed(experiment(folder).args(["--seeds", "3"]));
@@ -228,7 +237,7 @@ fn a_folder_has_one_experiment_at_a_time() {
 }
 
 #[test]
-fn an_interrupted_experiment_ends_its_runs() {
+fn an_interrupted_experiment_ends_its_trials() {
     let folder = folder(&EXPERIMENT.replace("seeds = \"0-2\"", "seeds = \"0-20\""));
     let folder = folder.path();
     let child = start(folder);
@@ -236,15 +245,15 @@ fn an_interrupted_experiment_ends_its_runs() {
     let output = child.wait_with_output().unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{error}");
-    assert!(error.contains("runs, which are kept"), "{error}");
-    assert_eq!(processes(folder), 0, "no run is left behind");
+    assert!(error.contains("trials, which are kept"), "{error}");
+    assert_eq!(processes(folder), 0, "no trial is left behind");
     let done = records(folder);
     succeed(experiment(folder).args(["--seeds", "0-1"]));
     assert!(done.iter().all(|(path, written)| records(folder)[path] == *written));
 }
 
 #[test]
-fn a_failed_run_is_told_and_tried_again() {
+fn a_failed_trial_is_reported_and_tried_again() {
     let failing = format!("{EXPERIMENT}[[method]]\nname = \"Untestable\"\nset.train.data.test = \"SELECT 1\"\n");
     let folder = folder(&failing);
     let folder = folder.path();
@@ -262,7 +271,7 @@ fn a_failed_run_is_told_and_tried_again() {
         ]
     );
     let report = fs::read_to_string(folder.join("out/report.md")).unwrap();
-    assert!(report.contains("## Runs that failed") && report.contains("train.data.test"), "{report}");
+    assert!(report.contains("## Trials that failed") && report.contains("train.data.test"), "{report}");
 
     let before = records(folder);
     let (code, _) = fail(&mut experiment(folder));
@@ -272,7 +281,7 @@ fn a_failed_run_is_told_and_tried_again() {
 }
 
 #[test]
-fn a_candidate_that_diverges_is_not_chosen_and_no_failure() {
+fn a_candidate_that_diverges_is_not_selected_and_no_failure() {
     let rates = format!("{EXPERIMENT}[grid]\ntrain.optimizer.prediction.lr = [1e30, 1e-2]\n");
     let diverging = folder(&rates);
     let diverging = diverging.path();
@@ -303,8 +312,8 @@ fn an_experiment_lies_in_an_object_store() {
     let markdown = succeed(&mut there());
     assert_eq!(String::from_utf8(server.read("bucket", "clicks/report.md")).unwrap(), markdown);
     let records = || {
-        let of_runs = server.objects("bucket", "clicks/runs").into_iter().filter(|name| name.ends_with(".json"));
-        of_runs.map(|name| (server.read("bucket", &name), name)).collect::<Vec<_>>()
+        let of_trials = server.objects("bucket", "clicks/trials").into_iter().filter(|name| name.ends_with(".json"));
+        of_trials.map(|name| (server.read("bucket", &name), name)).collect::<Vec<_>>()
     };
     let before = records();
     assert_eq!(before.len(), 6);
@@ -373,14 +382,14 @@ seeds = [0]
         let tried = query(folder, &format!("{rows} AND seed = 0 ORDER BY validation_log_loss, candidate"));
         assert_eq!(tried.len(), 10);
         let chosen = query(folder, &format!("{rows} AND selected ORDER BY seed"));
-        assert_eq!(chosen.len(), 3, "the chosen settings are run with every seed");
+        assert_eq!(chosen.len(), 3, "the selected settings are run with every seed");
         assert!(chosen.iter().all(|row| row["candidate"] == tried[0]["candidate"]), "the best on the validation rows");
         assert_eq!(query(folder, &rows).len(), 10 + 2, "the others only with the seed they are tried with");
         let rates: Vec<f64> = tried.iter().map(|row| row["train.optimizer.prediction.lr"].as_f64().unwrap()).collect();
         assert!(rates.iter().all(|rate| (1e-4..=1e-1).contains(rate)), "{rates:?}");
     }
     let report = fs::read_to_string(folder.join("out/report.md")).unwrap();
-    assert!(report.contains("### Settings chosen on the validation rows"), "{report}");
+    assert!(report.contains("### Settings selected on the validation rows"), "{report}");
     let before = records(folder);
     succeed(&mut experiment(folder));
     assert_eq!(records(folder), before, "the same candidates are proposed, and none is run again");

@@ -1,19 +1,19 @@
 //! `counterweight simulate`, as it is called.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Stdio};
 
-fn simulate(folder: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_counterweight"));
-    command.current_dir(folder).arg("simulate").args(arguments).output().unwrap()
+use crate::support::{counterweight, fail, succeed};
+
+fn simulate(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = counterweight();
+    command.current_dir(folder).arg("simulate").args(arguments);
+    command
 }
 
 fn query(folder: &Path, sql: &str) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_counterweight"));
-    let output =
-        command.current_dir(folder).args(["sql", "--format", "csv", "--no-header", "-c", sql]).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    let sql = ["sql", "--format", "csv", "--no-header", "-c", sql];
+    succeed(counterweight().current_dir(folder).args(sql)).trim().to_owned()
 }
 
 #[test]
@@ -21,9 +21,7 @@ fn a_log_and_its_uniform_sample() {
     let folder = tempfile::tempdir().unwrap();
     let arguments = ["--rows", "30000", "--users", "200", "--items", "50", "--dim", "3", "--seed", "5"];
     let to = ["--output", "log/", "--uniform", "uniform.parquet", "--uniform-rows", "4000"];
-    let output = simulate(folder.path(), &[&arguments[..], &to].concat());
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let summary = String::from_utf8(output.stdout).unwrap();
+    let summary = succeed(&mut simulate(folder.path(), &[&arguments[..], &to].concat()));
     for text in ["30,000 exposures of 200 users and 50 items", "conversion rate", "IPS, true p", "uniform.parquet"] {
         assert!(summary.contains(text), "{summary}");
     }
@@ -42,11 +40,20 @@ fn a_log_and_its_uniform_sample() {
 fn a_matrix_has_ratings() {
     let folder = tempfile::tempdir().unwrap();
     let arguments = ["--shape", "matrix", "--users", "200", "--items", "50", "--dim", "3", "--output", "m.parquet"];
-    let output = simulate(folder.path(), &arguments);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    succeed(&mut simulate(folder.path(), &arguments));
     let sql = "SELECT count(*) = count(DISTINCT user_id * 50 + item_id), bool_and(treated), \
                bool_and((rating >= 4) = (outcome = 1)) FROM 'm.parquet'";
     assert_eq!(query(folder.path(), sql), "true,true,true");
+}
+
+#[test]
+fn lost_output_streams_end_no_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = simulate(folder.path(), &["--rows", "100", "--output", "a.parquet", "--log", "no such filter"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop((child.stdout.take(), child.stderr.take()));
+    assert!(child.wait().unwrap().success());
+    assert_eq!(query(folder.path(), "SELECT count(*) FROM 'a.parquet'"), "100");
 }
 
 #[test]
@@ -61,10 +68,8 @@ fn mistakes_are_named_and_leave_nothing() {
         (&["--uniform-rows", "9"], "--uniform"),
         (&["--rows", "100", "--uniform", "u.csv"], "u.csv"),
     ] {
-        let output = simulate(folder.path(), &[arguments, &["--output", "log/"][..]].concat());
-        let error = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{error}");
-        assert!(error.contains(message), "{error}");
+        let (code, error) = fail(&mut simulate(folder.path(), &[arguments, &["--output", "log/"][..]].concat()));
+        assert!(code == 2 && error.contains(message), "{error}");
     }
     assert!(!folder.path().join("log/part-00000.parquet").exists());
 }

@@ -1146,6 +1146,10 @@ async fn a_model_replaces_another_whole() {
     }
 }
 
+async fn overwrite(storage: &Storage, url: &url::Url, bytes: &[u8]) {
+    counterweight::output::Outputs::write(async |outputs| outputs.put(storage, url, bytes).await).await.unwrap();
+}
+
 /// Manifests have not always said what the head is: a dot product, then.
 #[tokio::test]
 async fn a_model_whose_manifest_names_no_head_is_a_dot_product() {
@@ -1157,9 +1161,7 @@ async fn a_model_whose_manifest_names_no_head_is_a_dot_product() {
             serde_json::from_slice(&storage.read(&written[3]).await.unwrap()).unwrap();
         let model = manifest["model"].as_object_mut().unwrap();
         assert!(model.remove("head").is_some() && model.remove("hidden").is_some());
-        let mut outputs = counterweight::output::Outputs::default();
-        outputs.put(&storage, &written[3], manifest.to_string().as_bytes()).await.unwrap();
-        outputs.commit().await.unwrap();
+        overwrite(&storage, &written[3], manifest.to_string().as_bytes()).await;
         let read = Checkpoint::read(&storage, &url, Device::Cpu).await.unwrap();
         assert!(same(&read.models, &models));
         assert_eq!(read.manifest.model.head, counterweight::job::HeadKind::Dot);
@@ -1174,15 +1176,11 @@ async fn a_damaged_or_absent_model_is_named() {
     assert!(error.contains("no model at memory:///models/b"), "{error}");
 
     let written = files(1, 4).0.write(&storage, &url).await.unwrap();
-    let mut outputs = counterweight::output::Outputs::default();
-    outputs.put(&storage, &written[0], b"other").await.unwrap();
-    outputs.commit().await.unwrap();
+    overwrite(&storage, &written[0], b"other").await;
     let error = Checkpoint::read(&storage, &url, Device::Cpu).await.unwrap_err().to_string();
     assert!(error.contains(written[0].as_str()) && error.contains("damaged"), "{error}");
 
-    let mut outputs = counterweight::output::Outputs::default();
-    outputs.put(&storage, &written[3], br#"{"format": 2}"#).await.unwrap();
-    outputs.commit().await.unwrap();
+    overwrite(&storage, &written[3], br#"{"format": 2}"#).await;
     let error = Checkpoint::read(&storage, &url, Device::Cpu).await.unwrap_err().to_string();
     assert!(error.contains("format 2") && error.contains("format 1"), "{error}");
 }

@@ -38,6 +38,7 @@ enum Sink {
     Stdout,
     /// The one result goes here, once there is one.
     Object {
+        outputs: Outputs,
         storage: Arc<Storage>,
         url: Url,
         staged: Option<Staged>,
@@ -60,9 +61,10 @@ impl Runner {
         Self { session, output, sink: Sink::Stdout }
     }
 
-    /// Stages the one result at `url`; it appears with [`Self::commit`].
-    pub(super) fn write_to(&mut self, storage: Arc<Storage>, url: Url) {
-        self.sink = Sink::Object { storage, url, staged: None };
+    /// A runner that stages the one result at `url`, for [`Self::finish`] to add it to `outputs`.
+    pub(super) fn staging(session: SessionContext, output: Output, outputs: Outputs, to: (Arc<Storage>, Url)) -> Self {
+        let (storage, url) = to;
+        Self { session, output, sink: Sink::Object { outputs, storage, url, staged: None } }
     }
 
     /// Runs a statement and writes its result, if it has one.
@@ -118,34 +120,23 @@ impl Runner {
         Ok(Outcome::Rows(encoder.rows))
     }
 
-    /// Makes the result visible at its URL.
-    pub(super) async fn commit(self) -> Result<()> {
-        let Sink::Object { url, staged, .. } = self.sink else { return Ok(()) };
-        let Some(staged) = staged else {
-            return Err(Error::Invalid(format!("no statement has a result to write to {url}")));
-        };
-        let mut outputs = Outputs::default();
-        outputs.add(staged).await?;
-        outputs.commit().await?;
-        tracing::info!("wrote {url}");
-        Ok(())
-    }
-
-    /// Withdraws what was staged.
-    pub(super) async fn abort(self) {
-        if let Sink::Object { staged: Some(staged), .. } = self.sink {
-            staged.abort().await;
+    /// Adds the result, which is whole, to the outputs.
+    pub(super) async fn finish(self) -> Result<()> {
+        match self.sink {
+            Sink::Stdout => Ok(()),
+            Sink::Object { outputs, staged: Some(staged), .. } => outputs.add(staged).await,
+            Sink::Object { url, .. } => Err(Error::Invalid(format!("no statement has a result to write to {url}"))),
         }
     }
 }
 
 impl Sink {
     async fn open(&mut self) -> Result<()> {
-        let Self::Object { storage, url, staged } = self else { return Ok(()) };
+        let Self::Object { outputs, storage, url, staged } = self else { return Ok(()) };
         if staged.is_some() {
             return Err(Error::Invalid(format!("{url} holds the result of one query, and this is a second one")));
         }
-        *staged = Some(Staged::create(storage, url).await?);
+        *staged = Some(outputs.create(storage, url).await?);
         Ok(())
     }
 

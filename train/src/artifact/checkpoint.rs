@@ -11,7 +11,6 @@ use chrono::Utc;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
-use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use object_store::ObjectStoreExt;
 use safetensors::tensor::TensorView;
@@ -26,7 +25,7 @@ use crate::model::{Head, Model};
 use counterweight::error::{Context, Error, Result, invalid};
 use counterweight::job::{LossSpec, ModelSpec};
 use counterweight::model::{DataRecord, FORMAT, MANIFEST, Manifest, TrainingRecord, VocabularyFile};
-use counterweight::output::{Outputs, parquet_properties};
+use counterweight::output::{Outputs, parquet_bytes};
 use counterweight::storage::{Storage, child, is_not_found};
 
 /// How often a reader starts anew because the model was replaced under its hands.
@@ -102,13 +101,7 @@ impl Files {
     /// Returns what was written.
     pub async fn write(self, storage: &Storage, folder: &Url) -> Result<Vec<Url>> {
         let before = Manifest::read(storage, folder).await.ok();
-        let mut outputs = Outputs::default();
-        let staged = self.stage(storage, folder, &mut outputs).await;
-        if let Err(error) = staged {
-            outputs.abort().await;
-            return Err(error);
-        }
-        let written = outputs.commit().await?;
+        let ((), written) = Outputs::write(async |outputs| self.stage(storage, folder, &outputs).await).await?;
         for old in before.iter().flat_map(Manifest::files) {
             if !self.manifest.files().contains(&old) {
                 remove(storage, &child(folder, old)?).await;
@@ -117,7 +110,7 @@ impl Files {
         Ok(written)
     }
 
-    async fn stage(&self, storage: &Storage, folder: &Url, outputs: &mut Outputs) -> Result<()> {
+    async fn stage(&self, storage: &Storage, folder: &Url, outputs: &Outputs) -> Result<()> {
         for (name, bytes) in &self.named {
             outputs.put(storage, &child(folder, name)?, bytes).await?;
         }
@@ -284,11 +277,7 @@ pub(crate) fn unreadable(error: safetensors::SafeTensorError) -> Error {
 pub(crate) fn vocabulary_file(stem: &str, vocabulary: &Vocabulary) -> Result<(VocabularyFile, Vec<u8>)> {
     let data_type = vocabulary.ids().data_type().clone();
     let schema = Arc::new(Schema::new(vec![Field::new("id", data_type.clone(), false)]));
-    let batch = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::clone(vocabulary.ids())])?;
-    let mut bytes = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut bytes, schema, Some(parquet_properties().build()))?;
-    writer.write(&batch)?;
-    writer.close()?;
+    let bytes = parquet_bytes(&RecordBatch::try_new(schema, vec![Arc::clone(vocabulary.ids())])?)?;
     let file = content_name(stem, "parquet", &bytes);
     Ok((VocabularyFile { file, count: vocabulary.len(), data_type: DataType::to_string(&data_type) }, bytes))
 }

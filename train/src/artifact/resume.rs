@@ -248,12 +248,7 @@ impl ResumePoint {
         new.extend([models, best, optimizers]);
         let new: BTreeMap<_, _> = new.into_iter().collect();
         let new = new.into_iter().filter(|(name, _)| !self.files.contains(name));
-        let mut outputs = Outputs::default();
-        if let Err(error) = self.stage(new, &written, &mut outputs).await {
-            outputs.abort().await;
-            return Err(error);
-        }
-        outputs.commit().await?;
+        Outputs::write(async |outputs| self.stage(new, &written, &outputs).await).await?;
         let files = written.files();
         self.finished = written.finished;
         for old in std::mem::replace(&mut self.files, files).difference(&self.files) {
@@ -267,7 +262,7 @@ impl ResumePoint {
         &self,
         files: impl Iterator<Item = (String, Vec<u8>)>,
         state: &State,
-        outputs: &mut Outputs,
+        outputs: &Outputs,
     ) -> Result<()> {
         for (name, bytes) in files {
             outputs.put(&self.storage, &child(&self.folder, &name)?, &bytes).await?;

@@ -6,8 +6,6 @@ mod scorer;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::dataframe::DataFrame;
 use datafusion::parquet::arrow::AsyncArrowWriter;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::json;
@@ -55,16 +53,8 @@ impl Operator for ScoreOperator {
         let plan = plan(context, spec).await?;
         let checkpoint = Checkpoint::read(&context.storage, &plan.model, device(context.job.device)?).await?;
         let scorer = Arc::new(Scorer::new(checkpoint, &context.job.columns, spec)?);
-        let mut outputs = Outputs::default();
-        let counts = match score_files(context, &plan, &scorer, &mut outputs).await {
-            Ok(counts) => counts,
-            Err(error) => {
-                outputs.abort().await;
-                return Err(error);
-            }
-        };
-        let outputs = outputs.commit().await?;
-        let Counts { rows, unknown_user, unknown_item } = counts;
+        let written = Outputs::write(async |outputs| score_files(context, &plan, &scorer, &outputs).await);
+        let (Counts { rows, unknown_user, unknown_item }, outputs) = written.await?;
         let text = format!(
             "scored {rows} rows of {} files into {}\n\
              {unknown_user} rows have an unknown user, {unknown_item} an unknown item; they got the average of those known\n",
@@ -111,13 +101,13 @@ async fn plan(context: &JobContext, spec: &ScoreSpec) -> Result<Plan> {
     Ok(Plan { files, output, model })
 }
 
-async fn score_files(context: &JobContext, plan: &Plan, scorer: &Arc<Scorer>, outputs: &mut Outputs) -> Result<Counts> {
+async fn score_files(context: &JobContext, plan: &Plan, scorer: &Arc<Scorer>, outputs: &Outputs) -> Result<Counts> {
     let threads = context.session.state().config().target_partitions();
     let context = &context.child();
     let scored = stream::iter(plan.files.clone()).map(|(file, to)| {
-        let (context, scorer) = (context.clone(), Arc::clone(scorer));
+        let (context, scorer, outputs) = (context.clone(), Arc::clone(scorer), outputs.clone());
         let task = tokio::spawn(async move {
-            let scored = score_file(&context, &file, &to, &scorer).await;
+            let scored = score_file(&context, &file, &to, &scorer, &outputs).await;
             scored.context(|| format!("cannot score {}", file.url))
         });
         async { task.await.map_err(std::io::Error::other)? }
@@ -139,35 +129,26 @@ async fn score_files(context: &JobContext, plan: &Plan, scorer: &Arc<Scorer>, ou
     failure.map_or(Ok(counts), Err)
 }
 
-async fn score_file(context: &JobContext, file: &InputFile, to: &Url, scorer: &Scorer) -> Result<(Staged, Counts)> {
+async fn score_file(
+    context: &JobContext,
+    file: &InputFile,
+    to: &Url,
+    scorer: &Scorer,
+    outputs: &Outputs,
+) -> Result<(Staged, Counts)> {
     let rows = file.open(context).await?;
     let schema = scorer.output_schema(rows.schema().inner())?;
-    let mut object = Staged::create(&context.storage, to).await?;
-    match write(context, rows, &schema, scorer, &mut object).await {
-        Ok(counts) => Ok((object, counts)),
-        Err(error) => {
-            object.abort().await;
-            Err(error)
-        }
-    }
-}
-
-async fn write(
-    context: &JobContext,
-    rows: DataFrame,
-    schema: &SchemaRef,
-    scorer: &Scorer,
-    object: &mut Staged,
-) -> Result<Counts> {
-    let mut writer = AsyncArrowWriter::try_new(object, Arc::clone(schema), Some(parquet_properties().build()))?;
+    let mut object = outputs.create(&context.storage, to).await?;
+    let properties = parquet_properties().build();
+    let mut writer = AsyncArrowWriter::try_new(&mut object, Arc::clone(&schema), Some(properties))?;
     let mut batches = rows.execute_stream().await?;
     let mut counts = Counts::default();
     while let Some(batch) = batches.try_next().await? {
         if context.interrupt.is_cancelled() {
             return Err(Error::Interrupted);
         }
-        writer.write(&scorer.score(&batch, schema, &mut counts)?).await?;
+        writer.write(&scorer.score(&batch, &schema, &mut counts)?).await?;
     }
     writer.close().await?;
-    Ok(counts)
+    Ok((object, counts))
 }

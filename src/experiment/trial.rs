@@ -1,21 +1,17 @@
-//! One run of an experiment: what makes it that run, and the record of how it went.
+//! A trial of an experiment: one model that is trained and evaluated, and what makes it that trial.
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use url::Url;
 
-use super::grid::{Experiment, Settings};
+use super::file::Experiment;
+use super::settings::Settings;
 use crate::error::{Context, Result};
 use crate::job::{Job, settings_of};
-use crate::model::{DataRecord, TrainingRecord};
-use crate::output::Outputs;
-use crate::storage::{Storage, child};
 
-/// One run: a method with a candidate's settings and a seed, on a data set.
+/// A method with a candidate's settings and a seed, on a data set.
 #[derive(Debug, Clone)]
-pub(super) struct Cell {
+pub(super) struct Trial {
     /// Index into [`Experiment::data`].
     pub(super) data: usize,
     /// Index into [`Experiment::method`].
@@ -24,18 +20,18 @@ pub(super) struct Cell {
     pub(super) candidate: usize,
     /// The seed.
     pub(super) seed: u64,
-    /// The hash of `settings`.
+    /// The hash of `settings`: the name of its record and of its model folder.
     pub(super) id: String,
-    /// Every key of the job that has a bearing on what is learned, presets and variables filled in.
+    /// Every key of the job that affects what is learned, presets and variables filled in.
     pub(super) settings: BTreeMap<String, Value>,
     /// The job's variables, which are filled in there.
     pub(super) vars: BTreeMap<String, String>,
-    /// What makes the job file this run's job, as `--set` takes it.
+    /// What makes the job file this trial's job, as `--set` takes it.
     pub(super) assignments: Vec<String>,
 }
 
-impl Cell {
-    /// The run of that data set and method, that candidate and that seed.
+impl Trial {
+    /// The trial of that data set and method, that candidate and that seed.
     ///
     /// # Errors
     /// Where the job is not sound with its settings.
@@ -49,8 +45,8 @@ impl Cell {
         let (of, on) = (&experiment.method[method].name, &experiment.data[data].name);
         let job = Job::load(&experiment.job, &assignments).context(|| format!("method {of:?} on data {on:?}"))?;
         let vars = job.vars.clone();
-        // A number that was written and read may not be the same to the last bit; these are compared with a manifest's,
-        // which were.
+        // Writing and reading a number may change its last bit. A manifest's settings, which these are compared with, have
+        // been written and read.
         let job = serde_json::to_string(&job).and_then(|text| serde_json::from_str(&text));
         let settings = settings_of(&job.map_err(std::io::Error::from)?);
         Ok(Self { data, method, candidate, seed, id: identity(&settings), settings, vars, assignments })
@@ -71,119 +67,6 @@ pub(super) fn identity(settings: &BTreeMap<String, Value>) -> String {
         hasher.update(format!("{key}={value}\n").as_bytes());
     }
     hasher.finalize().to_hex()[..16].to_owned()
-}
-
-/// How a run went.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Record {
-    /// The run's identity.
-    pub(super) id: String,
-    /// How long its process ran.
-    pub(super) wall_seconds: f64,
-    /// How it ended.
-    pub(super) outcome: Outcome,
-}
-
-/// How a run ended.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Outcome {
-    /// With a model.
-    Finished(Box<Finished>),
-    /// With a loss or a gradient that was not a finite number.
-    Diverged {
-        /// The message.
-        error: String,
-    },
-    /// With another error.
-    Failed {
-        /// Its message.
-        error: String,
-    },
-}
-
-/// What the manifest of a run's model says.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Finished {
-    /// What it was trained and evaluated on.
-    pub(super) data: DataRecord,
-    /// How training went.
-    pub(super) training: TrainingRecord,
-}
-
-impl Record {
-    /// Whether the run would end the same way again.
-    pub(super) fn is_final(&self) -> bool {
-        !matches!(self.outcome, Outcome::Failed { .. })
-    }
-
-    /// What the run found, if it did not fail.
-    pub(super) fn finished(&self) -> Option<&Finished> {
-        match &self.outcome {
-            Outcome::Finished(finished) => Some(finished),
-            Outcome::Diverged { .. } | Outcome::Failed { .. } => None,
-        }
-    }
-
-    /// Its error, if it failed.
-    pub(super) fn error(&self) -> Option<&str> {
-        match &self.outcome {
-            Outcome::Finished(_) => None,
-            Outcome::Diverged { error } | Outcome::Failed { error } => Some(error),
-        }
-    }
-}
-
-/// The records and models of an experiment's runs, in its folder.
-#[derive(Debug)]
-pub(super) struct Store<'a> {
-    storage: &'a Storage,
-    folder: Url,
-}
-
-impl<'a> Store<'a> {
-    pub(super) fn new(storage: &'a Storage, folder: Url) -> Self {
-        Self { storage, folder }
-    }
-
-    pub(super) fn storage(&self) -> &'a Storage {
-        self.storage
-    }
-
-    /// The folder of a run's model.
-    pub(super) fn model(&self, id: &str) -> Result<Url> {
-        child(&self.folder, &format!("models/{id}/"))
-    }
-
-    fn record(&self, id: &str) -> Result<Url> {
-        child(&self.folder, &format!("runs/{id}.json"))
-    }
-
-    /// The record of a run, if there is one that this version can read.
-    pub(super) async fn read(&self, id: &str) -> Result<Option<Record>> {
-        let url = self.record(id)?;
-        let Some(bytes) = self.storage.read_if_present(&url).await? else { return Ok(None) };
-        match serde_json::from_slice(&bytes) {
-            Ok(record) => Ok(Some(record)),
-            Err(error) => {
-                tracing::warn!("{url} is not a record of this version, so that run is done again: {error}");
-                Ok(None)
-            }
-        }
-    }
-
-    /// Writes a record, and gives it as it will be read.
-    pub(super) async fn write(&self, record: &Record) -> Result<Record> {
-        let mut bytes = serde_json::to_vec_pretty(record).map_err(std::io::Error::from)?;
-        bytes.push(b'\n');
-        let mut outputs = Outputs::default();
-        if let Err(error) = outputs.put(self.storage, &self.record(&record.id)?, &bytes).await {
-            outputs.abort().await;
-            return Err(error);
-        }
-        outputs.commit().await?;
-        Ok(serde_json::from_slice(&bytes).map_err(std::io::Error::from)?)
-    }
 }
 
 #[cfg(test)]
@@ -217,22 +100,22 @@ mod tests {
         balance_weight = 0.5
     "#;
 
-    fn cell(job: &str, settings: &[(&str, toml::Value)], seed: u64) -> Result<Cell> {
-        cell_of(EXPERIMENT, job, settings, seed)
+    fn trial(job: &str, settings: &[(&str, toml::Value)], seed: u64) -> Result<Trial> {
+        trial_of(EXPERIMENT, job, settings, seed)
     }
 
-    fn cell_of(experiment: &str, job: &str, settings: &[(&str, toml::Value)], seed: u64) -> Result<Cell> {
+    fn trial_of(experiment: &str, job: &str, settings: &[(&str, toml::Value)], seed: u64) -> Result<Trial> {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("job.toml"), job).unwrap();
         std::fs::write(folder.path().join("x.toml"), experiment).unwrap();
         let experiment = Experiment::load(&folder.path().join("x.toml"), &[]).unwrap();
         let settings = settings.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
-        Cell::new(&experiment, (0, 0), (0, &settings), seed)
+        Trial::new(&experiment, (0, 0), (0, &settings), seed)
     }
 
     #[test]
     fn settings_are_the_resolved_job() {
-        let cell = cell(JOB, &[("train.loss.phi", "K".into())], 3).unwrap();
+        let trial = trial(JOB, &[("train.loss.phi", "K".into())], 3).unwrap();
         let expected = [
             ("seed", Value::from(3)),
             ("tables.log.url", "/data/log/".into()),
@@ -242,18 +125,18 @@ mod tests {
             ("train.data.train", "SELECT * FROM log".into()),
         ];
         for (key, value) in expected {
-            assert_eq!(cell.settings[key], value, "{key}");
+            assert_eq!(trial.settings[key], value, "{key}");
         }
         for key in ["name", "vars.dir", "train.output", "train.preset"] {
-            assert!(!cell.settings.contains_key(key), "{key}");
+            assert!(!trial.settings.contains_key(key), "{key}");
         }
-        assert_eq!(cell.vars, BTreeMap::from([("dir".to_owned(), "/data".to_owned())]));
+        assert_eq!(trial.vars, BTreeMap::from([("dir".to_owned(), "/data".to_owned())]));
     }
 
     #[test]
     fn a_schedule_and_a_number_take_each_others_place() {
         let weight = |experiment: &str| {
-            let settings = cell_of(experiment, JOB, &[], 3).unwrap().settings;
+            let settings = trial_of(experiment, JOB, &[], 3).unwrap().settings;
             let weight = settings.into_iter().filter_map(|(key, value)| {
                 Some((key.strip_prefix("train.loss.balance_weight")?.to_owned(), value.to_string()))
             });
@@ -270,7 +153,7 @@ mod tests {
 
     #[test]
     fn the_identity_is_of_what_is_learned() {
-        let id = |job: &str, settings: &[(&str, toml::Value)], seed| cell(job, settings, seed).unwrap().id;
+        let id = |job: &str, settings: &[(&str, toml::Value)], seed| trial(job, settings, seed).unwrap().id;
         let plain = id(JOB, &[], 3);
         assert_eq!(plain.len(), 16);
         for same in [
@@ -294,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_job_that_is_not_sound_names_the_method() {
-        let error = cell(JOB, &[("train.loss.fi", "K".into())], 3).unwrap_err().to_string();
+        let error = trial(JOB, &[("train.loss.fi", "K".into())], 3).unwrap_err().to_string();
         assert!(error.contains("method \"IPS-V2\" on data \"x\"") && error.contains("fi"), "{error}");
     }
 }
