@@ -10,6 +10,7 @@
 mod json_schema;
 mod load;
 mod read;
+mod roles;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -18,7 +19,6 @@ mod validate;
 use std::collections::BTreeMap;
 use std::ops::Deref;
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
@@ -27,6 +27,7 @@ use crate::error::{Error, Result};
 pub use json_schema::json_schema;
 pub(crate) use json_schema::json_schema_of;
 pub(crate) use read::{parse_toml, read};
+pub use roles::{ColumnKind, Columns, Role};
 pub use schema::{
     AdamKind, AdamSpec, AuditSpec, CheckpointSpec, Curve, DataSpec, DeviceSpec, Embeddings, EvaluationSpec, HeadKind,
     ImputedError, JobFile, Lambda, LossSpec, Method, Metric, ModelKind, ModelSpec, OptimizerSpec, Phi, PointLoss,
@@ -61,60 +62,6 @@ impl TryFrom<JobFile> for Job {
 impl From<Job> for JobFile {
     fn from(job: Job) -> Self {
         job.0
-    }
-}
-
-/// The column of a query's result that plays each role. A role without a column is absent.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Columns {
-    /// User identity: integers or text.
-    pub user: Option<String>,
-    /// Item identity: integers or text.
-    pub item: Option<String>,
-    /// o: whether the outcome was let happen (clicked, exposed, rated). Boolean, or a number that is 0 or 1.
-    pub treated: Option<String>,
-    /// r: known only where treated; 0 to 1 (conversion, or a binarised rating).
-    pub outcome: Option<String>,
-    /// p̂: the probability of being treated.
-    pub propensity: Option<String>,
-    /// The propensity before the last change of its model, to compare with.
-    pub propensity_before: Option<String>,
-    /// r̂: the predicted outcome.
-    pub prediction: Option<String>,
-    /// e: the error of the prediction; derived from prediction and outcome where absent.
-    pub error: Option<String>,
-    /// ê: a model's estimate of the error.
-    pub imputed_error: Option<String>,
-    /// φ: numeric columns, or one column of vectors. Absent, φ = 1.
-    pub phi: Vec<String>,
-    /// The true probability of the outcome, known in simulations: with it an audit shows the true error.
-    pub true_conversion: Option<String>,
-    /// The true propensity, known in simulations.
-    pub true_propensity: Option<String>,
-    /// When the row was made: a date, a moment (its date is taken), or numbers or text in the order of the days.
-    pub day: Option<String>,
-}
-
-impl Columns {
-    /// These roles, with those that `over` names taken from there.
-    pub fn overridden(&self, over: &Self) -> Self {
-        let either = |ours: &Option<String>, theirs: &Option<String>| theirs.clone().or_else(|| ours.clone());
-        Self {
-            user: either(&self.user, &over.user),
-            item: either(&self.item, &over.item),
-            treated: either(&self.treated, &over.treated),
-            outcome: either(&self.outcome, &over.outcome),
-            propensity: either(&self.propensity, &over.propensity),
-            propensity_before: either(&self.propensity_before, &over.propensity_before),
-            prediction: either(&self.prediction, &over.prediction),
-            error: either(&self.error, &over.error),
-            imputed_error: either(&self.imputed_error, &over.imputed_error),
-            phi: if over.phi.is_empty() { self.phi.clone() } else { over.phi.clone() },
-            true_conversion: either(&self.true_conversion, &over.true_conversion),
-            true_propensity: either(&self.true_propensity, &over.true_propensity),
-            day: either(&self.day, &over.day),
-        }
     }
 }
 

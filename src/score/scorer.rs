@@ -7,7 +7,7 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Result, invalid, suggestion};
-use crate::job::{Columns, LossSpec, Phi, ScoreSpec, Unknown};
+use crate::job::{Columns, LossSpec, Phi, Role, ScoreSpec, Unknown};
 use crate::train::checkpoint::Checkpoint;
 use crate::train::evaluation::logits;
 use crate::train::loss::imputation::imputed_error;
@@ -113,7 +113,7 @@ impl Scorer {
 
     /// The schema of scored rows.
     pub(super) fn output_schema(&self, input: &SchemaRef) -> Result<SchemaRef> {
-        let columns = Columns { user: Some(self.user.clone()), item: Some(self.item.clone()), ..Columns::default() };
+        let columns = Columns::default().with(Role::User, &self.user).with(Role::Item, &self.item);
         output_schema(input, &columns, self.added)
     }
 
@@ -172,7 +172,7 @@ impl Scorer {
 }
 
 fn roles(columns: &Columns) -> Result<(&str, &str)> {
-    match (&columns.user, &columns.item) {
+    match (columns.get(Role::User), columns.get(Role::Item)) {
         (Some(user), Some(item)) => Ok((user, item)),
         (None, _) => invalid!("columns.user is missing: name the column that holds the user"),
         (_, None) => invalid!("columns.item is missing: name the column that holds the item"),
