@@ -22,7 +22,7 @@ use std::ops::Deref;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 pub use json_schema::json_schema;
 pub(crate) use json_schema::json_schema_of;
@@ -36,32 +36,40 @@ pub use schema::{
 };
 
 /// A job whose file makes sense: what its sections say is read from it as from a [`JobFile`], and cannot be changed.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "JobFile", into = "JobFile")]
-pub struct Job(JobFile);
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Job {
+    file: JobFile,
+    #[serde(skip)]
+    source: JobSource,
+}
+
+/// What a job was parsed from: with it another process parses the same job.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct JobSource {
+    /// The text of the job file.
+    pub text: String,
+    /// The assignments that were made after it, as [`Job::parse`] takes them.
+    pub assignments: Vec<String>,
+}
+
+impl Job {
+    fn new(file: JobFile, source: JobSource) -> Result<Self> {
+        file.validate()?;
+        Ok(Self { file, source })
+    }
+
+    /// What it was parsed from.
+    pub fn source(&self) -> &JobSource {
+        &self.source
+    }
+}
 
 impl Deref for Job {
     type Target = JobFile;
 
     fn deref(&self) -> &JobFile {
-        &self.0
-    }
-}
-
-impl TryFrom<JobFile> for Job {
-    type Error = Error;
-
-    /// # Errors
-    /// Where a value is out of range, or two do not go together. The message names the key.
-    fn try_from(file: JobFile) -> Result<Self> {
-        file.validate()?;
-        Ok(Self(file))
-    }
-}
-
-impl From<Job> for JobFile {
-    fn from(job: Job) -> Self {
-        job.0
+        &self.file
     }
 }
 
@@ -78,7 +86,7 @@ const NOT_LEARNED: [&str; 9] =
     ["audit", "name", "score", "session", "train.checkpoint", "train.output", "train.preset", "train.timing", "vars"];
 
 /// Every key of a job, given as JSON, that has a bearing on what is learned, by its dotted path.
-pub(crate) fn settings_of(job: &Json) -> BTreeMap<String, Json> {
+pub fn settings_of(job: &Json) -> BTreeMap<String, Json> {
     // What a table is checked against changes nothing of what it holds.
     let is_expectation = |path: &str| path.starts_with("tables.") && path.ends_with(".expect");
     let mut settings = BTreeMap::new();

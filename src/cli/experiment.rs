@@ -7,7 +7,7 @@ use counterweight::experiment::{Findings, Options, experiment};
 use counterweight::session::Bytes;
 use counterweight::storage::Storage;
 
-use super::{GlobalArgs, ctrl_c, print};
+use counterweight::command::{GlobalArgs, on_signal, print};
 
 /// Compare methods: train each with every seed on every data set, and report figures over the seeds
 ///
@@ -45,7 +45,7 @@ pub(super) async fn run(global: &GlobalArgs, args: ExperimentArgs) -> Result<()>
         program: std::env::current_exe()?,
         arguments: arguments.into_iter().collect(),
         report_only: args.report_only,
-        interrupt: ctrl_c(),
+        interrupt: on_signal(),
     };
     let findings = experiment(&file, &Storage::from_env(), &options).await?;
     let Findings { text, outputs, .. } = &findings;

@@ -1,12 +1,10 @@
 mod reference;
 
 use clap::{Args, ValueEnum};
+use counterweight::command::print;
 use counterweight::error::Result;
-#[cfg(feature = "train")]
 use counterweight::experiment;
 use counterweight::job;
-
-use super::print;
 
 /// Print the JSON Schema of job files, for editors, or the reference of their keys
 #[derive(Debug, Args)]
@@ -25,7 +23,6 @@ enum File {
     #[default]
     Job,
     /// An experiment file
-    #[cfg(feature = "train")]
     Experiment,
 }
 
@@ -41,7 +38,6 @@ enum Format {
 pub(super) fn run(args: SchemaArgs) -> Result<()> {
     let (name, schema) = match args.file {
         File::Job => ("job", job::json_schema()?),
-        #[cfg(feature = "train")]
         File::Experiment => ("experiment", experiment::json_schema()),
     };
     print(&match args.format {

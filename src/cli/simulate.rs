@@ -6,7 +6,7 @@ use counterweight::simulate::{Destination, Estimates, Simulation, Simulator, Tal
 use counterweight::storage::{Storage, parse_url};
 use url::Url;
 
-use super::{GlobalArgs, ctrl_c, print};
+use counterweight::command::{GlobalArgs, on_signal, print};
 
 /// Write a seeded exposure log whose true propensities and conversion probabilities are known
 ///
@@ -99,7 +99,7 @@ pub(super) async fn run(global: &GlobalArgs, args: SimulateArgs) -> Result<()> {
     let config = args.config()?;
     let simulator = Simulator::new(config.clone())?;
     let threads = global.threads.or(std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
-    let interrupt = ctrl_c();
+    let interrupt = on_signal();
 
     let total = config.population() + to.uniform.as_ref().map_or(0, |_| config.uniform_rows());
     let bar = progress_bar("{bar:40} {human_pos}/{human_len} rows, {eta} left", total);

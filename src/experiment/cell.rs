@@ -9,9 +9,9 @@ use url::Url;
 use super::grid::{Experiment, Settings};
 use crate::error::{Context, Result};
 use crate::job::{Job, settings_of};
+use crate::model::{DataRecord, TrainingRecord};
 use crate::output::Outputs;
 use crate::storage::{Storage, child};
-use crate::train::checkpoint::{DataRecord, TrainingRecord};
 
 /// One run: a method with a candidate's settings and a seed, on a data set.
 #[derive(Debug, Clone)]

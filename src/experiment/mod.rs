@@ -206,7 +206,7 @@ fn trials<'a>(experiment: &Experiment, tuning: &'a Tuning, known: &BTreeMap<Stri
 
 /// Whether a larger value of the metric is a better one.
 fn higher_is_better(metric: Metric) -> bool {
-    crate::train::evaluation::is_better(metric, Some(1.0), Some(0.0))
+    crate::model::is_better(metric, Some(1.0), Some(0.0))
 }
 
 /// Every run of which there is a record, by data set, method, candidate and seed.

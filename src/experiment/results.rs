@@ -12,10 +12,10 @@ use super::Run;
 use super::cell::Finished;
 use super::statistics::mean;
 use crate::error::{Error, Result};
+use crate::model::Fingerprint;
+use crate::model::Metrics;
+use crate::model::{EpochRecord, Stop};
 use crate::output::parquet_properties;
-use crate::train::data::Fingerprint;
-use crate::train::evaluation::Metrics;
-use crate::train::trainer::{EpochRecord, Stop};
 
 /// The table of `runs`, a row each.
 ///

@@ -16,10 +16,10 @@ use super::cell::{Cell, Finished, Outcome, Record, Store, identity};
 use super::grid::Experiment;
 use crate::error::{Context, DIVERGED, Error, Result, invalid};
 use crate::job::settings_of;
+use crate::model::Manifest;
+use crate::model::Stop;
 use crate::progress::progress_bar;
 use crate::session::Bytes;
-use crate::train::checkpoint::Manifest;
-use crate::train::trainer::Stop;
 
 /// How long a process has to end after it was asked to.
 const GRACE: Duration = Duration::from_secs(10);

@@ -113,7 +113,7 @@ fn a_method_entails_settings_that_the_job_may_change() {
 fn a_job_survives_being_written_and_read() {
     let job = Job::parse(JOB, &[]).unwrap();
     let json = serde_json::to_string(&job).unwrap();
-    assert_eq!(serde_json::from_str::<Job>(&json).unwrap(), job);
+    assert_eq!(serde_json::from_str::<JobFile>(&json).unwrap(), *job);
 }
 
 #[test]
@@ -282,12 +282,4 @@ fn a_method_that_a_variable_names_entails_its_settings() {
     let job = Job::parse(&job, &["vars.method=dr".to_owned()]).unwrap();
     let loss = &job.train.as_ref().unwrap().loss;
     assert_eq!((loss.method, loss.stop_gradient), (Method::Dr, true));
-}
-
-#[test]
-fn a_job_that_does_not_make_sense_is_not_read_from_json_either() {
-    let mut job = serde_json::to_value(Job::parse(JOB, &[]).unwrap()).unwrap();
-    job["train"]["model"]["dim"] = 0.into();
-    let error = serde_json::from_value::<Job>(job).unwrap_err().to_string();
-    assert!(error.contains("train.model.dim = 0: give at least 1"), "{error}");
 }

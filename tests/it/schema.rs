@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use counterweight::job::{Job, JobFile, json_schema};
+use counterweight::job::{Job, json_schema};
 use jsonschema_valid::Config;
 use serde_json::{Value, json};
 
@@ -277,7 +277,7 @@ fn a_resolved_job_validates() {
         object.retain(|_, value| !value.is_null());
         object.values_mut().for_each(without_null);
     }
-    let job = JobFile::from(Job::parse(JOB, &["device=cuda:0".to_owned()]).unwrap());
+    let job = Job::parse(JOB, &["device=cuda:0".to_owned()]).unwrap();
     let mut job = serde_json::to_value(job).unwrap();
     without_null(&mut job);
     assert_eq!(problem(&self::job(), &job), None);

@@ -11,7 +11,7 @@ use toml::Table as Toml;
 pub(super) use preset::{METHODS, PRESETS, preset};
 
 use super::read::{parse_toml, read};
-use super::{HeadKind, Job, JobFile, ModelSpec, TrainSpec};
+use super::{HeadKind, Job, JobFile, JobSource, ModelSpec, TrainSpec};
 use crate::error::{Context, Result, invalid};
 
 impl Job {
@@ -39,7 +39,7 @@ impl Job {
                  train.model.head = \"mlp\", or leave train.model.hidden out"
             );
         }
-        file.try_into()
+        Self::new(file, JobSource { text: text.to_owned(), assignments: assignments.to_vec() })
     }
 
     /// Reads the job file at a local path.
