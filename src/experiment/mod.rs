@@ -36,8 +36,14 @@ use self::results::TrialResult;
 use self::run::Runner;
 use self::select::Selection;
 use crate::error::{Error, Result};
+use crate::job::json_schema_of;
 use crate::output::Outputs;
 use crate::storage::{Storage, child, parse_url};
+
+/// The JSON Schema of an experiment file.
+pub fn json_schema() -> serde_json::Value {
+    json_schema_of::<Experiment>("Counterweight experiment")
+}
 
 /// What an experiment found.
 #[derive(Debug)]
