@@ -7,7 +7,7 @@ use datafusion::arrow::compute::concat_batches;
 use datafusion::parquet::arrow::ArrowWriter;
 use url::Url;
 
-use super::answer::{Answer, Answered};
+use super::outcome::{AuditOutcome, CheckResult};
 use super::{gauges, locations};
 use crate::error::Result;
 use crate::metrics::Exposition;
@@ -15,9 +15,9 @@ use crate::operator::JobContext;
 use crate::output::Outputs;
 use crate::storage::child;
 
-/// Writes, for each audit that has an `output`, each question's rows as `QUESTION.parquet` and `QUESTION.json` and then
+/// Writes, for each audit that has an `output`, each check's rows as `CHECK.parquet` and `CHECK.json` and then
 /// the whole as `audit.json`; last, the metrics files.
-pub(super) async fn write(context: &JobContext, audits: &[Answered]) -> Result<Vec<Url>> {
+pub(super) async fn write(context: &JobContext, audits: &[AuditOutcome]) -> Result<Vec<Url>> {
     let mut outputs = Outputs::default();
     match stage(context, audits, &mut outputs).await {
         Ok(()) => outputs.commit().await,
@@ -28,22 +28,22 @@ pub(super) async fn write(context: &JobContext, audits: &[Answered]) -> Result<V
     }
 }
 
-async fn stage(context: &JobContext, audits: &[Answered], outputs: &mut Outputs) -> Result<()> {
+async fn stage(context: &JobContext, audits: &[AuditOutcome], outputs: &mut Outputs) -> Result<()> {
     let storage = &context.storage;
     // Audits that name one metrics file share it.
     let mut expositions: BTreeMap<Url, Exposition> = BTreeMap::new();
     for audit in audits {
         let (folder, metrics) = locations(&context.job.audit[&audit.name], &audit.name)?;
         if let Some(folder) = folder {
-            for answer in &audit.answers {
-                let name = answer.question.name;
-                outputs.put(storage, &child(&folder, &format!("{name}.parquet"))?, &parquet(answer)?).await?;
-                outputs.put(storage, &child(&folder, &format!("{name}.json"))?, &json(&answer.figures())).await?;
+            for result in &audit.results {
+                let name = result.check.name;
+                outputs.put(storage, &child(&folder, &format!("{name}.parquet"))?, &parquet(result)?).await?;
+                outputs.put(storage, &child(&folder, &format!("{name}.json"))?, &json(&result.json())).await?;
             }
-            outputs.put(storage, &child(&folder, "audit.json")?, &json(&audit.figures())).await?;
+            outputs.put(storage, &child(&folder, "audit.json")?, &json(&audit.json())).await?;
         }
         if let Some(url) = metrics {
-            gauges::set(expositions.entry(url).or_default(), audit)?;
+            gauges::expose(expositions.entry(url).or_default(), audit)?;
         }
     }
     for (url, exposition) in expositions {
@@ -56,9 +56,9 @@ fn json(figures: &serde_json::Value) -> Vec<u8> {
     format!("{figures:#}\n").into_bytes()
 }
 
-fn parquet(answer: &Answer) -> Result<Vec<u8>> {
-    let batches: Vec<&RecordBatch> = answer.parts.iter().map(|part| &part.batch).collect();
-    let schema = answer.parts[0].batch.schema();
+fn parquet(result: &CheckResult) -> Result<Vec<u8>> {
+    let batches: Vec<&RecordBatch> = result.parts.iter().map(|part| &part.batch).collect();
+    let schema = result.parts[0].batch.schema();
     let batch = concat_batches(&schema, batches)?;
     let mut bytes = Vec::new();
     let mut writer = ArrowWriter::try_new(&mut bytes, schema, None)?;
