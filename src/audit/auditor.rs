@@ -123,7 +123,7 @@ impl<'a> Auditor<'a> {
                 phi: self.roles.phi_names(),
                 phi_columns: self.roles.phi_columns(),
                 bounds: self.spec.propensity_bounds,
-                lambda: self.spec.balance_weight,
+                lambda: self.spec.lambda,
                 bins: self.spec.propensity_bins,
                 worst: self.spec.worst,
                 days: self.spec.days,

@@ -5,6 +5,7 @@ mod check;
 #[cfg(feature = "train")]
 mod experiment;
 mod functions;
+mod schema;
 #[cfg(feature = "train")]
 mod score;
 mod simulate;
@@ -45,6 +46,7 @@ enum Command {
     #[cfg(feature = "train")]
     Experiment(experiment::ExperimentArgs),
     Functions(functions::FunctionsArgs),
+    Schema(schema::SchemaArgs),
     #[cfg(feature = "train")]
     Score(score::ScoreArgs),
     Simulate(simulate::SimulateArgs),
@@ -84,7 +86,7 @@ struct JobArgs {
     /// The job file
     #[arg(value_name = "JOB")]
     job: PathBuf,
-    /// Set a key of the job, such as `vars.dir=/data`, `seed=3` or `train.loss.phi="K"`; may be repeated
+    /// Set a key of the job, such as `vars.dir=/data`, `seed=3` or `train.loss.phi=product`; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
 }
@@ -143,11 +145,10 @@ fn ctrl_c() -> CancellationToken {
 impl GlobalArgs {
     /// Reads a job. What the command line says of the session wins.
     fn load(&self, job: &Path, set: &[String]) -> Result<Job> {
-        let mut job = Job::load(job, set)?;
-        let Job { session, .. } = &mut job;
-        session.memory_limit = self.memory_limit.or(session.memory_limit);
-        session.threads = self.threads.or(session.threads);
-        Ok(job)
+        let memory_limit = self.memory_limit.map(|Bytes(bytes)| format!("session.memory_limit={bytes}"));
+        let threads = self.threads.map(|threads| format!("session.threads={threads}"));
+        let set: Vec<String> = set.iter().cloned().chain(memory_limit).chain(threads).collect();
+        Job::load(job, &set)
     }
 
     fn session_options(&self) -> SessionOptions {
@@ -190,6 +191,7 @@ pub(crate) fn main() -> ExitCode {
                 Command::Simulate(args) => simulate::run(&global, args).await,
                 Command::Sql(args) => sql::run(&global, args).await,
                 Command::Functions(args) => functions::run(args),
+                Command::Schema(args) => schema::run(args),
                 #[cfg(feature = "train")]
                 Command::Train(args) => train::run(&global, args).await,
             }

@@ -27,7 +27,7 @@ use self::grid::{Experiment, Settings};
 use self::run::Runner;
 use self::search::Trial;
 use crate::error::{Error, Result};
-use crate::job::Metric;
+use crate::job::{Metric, json_schema_of};
 use crate::output::Outputs;
 use crate::storage::{Storage, child, parse_url};
 
@@ -63,6 +63,11 @@ struct Tuning {
     candidates: Vec<Settings>,
     /// The chosen candidate's index.
     selected: usize,
+}
+
+/// The JSON Schema of an experiment file.
+pub fn json_schema() -> serde_json::Value {
+    json_schema_of::<Experiment>("Counterweight experiment")
 }
 
 /// Runs what of `experiment` is not done yet, and writes `results.parquet`, `report.md` and `report.html` to its folder.

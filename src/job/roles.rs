@@ -1,8 +1,10 @@
 //! The roles that columns play, and the columns that a job gives them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -198,6 +200,21 @@ impl<'de> Deserialize<'de> for Columns {
         }
 
         deserializer.deserialize_map(Table)
+    }
+}
+
+impl JsonSchema for Columns {
+    fn schema_name() -> Cow<'static, str> {
+        "Columns".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let column = |role: Role| match role.is_list() {
+            true => json_schema!({ "type": "array", "items": { "type": "string" }, "description": role.meaning() }),
+            false => json_schema!({ "type": "string", "description": role.meaning() }),
+        };
+        let properties: BTreeMap<&str, Schema> = Role::ALL.iter().map(|role| (role.key(), column(*role))).collect();
+        json_schema!({ "type": "object", "properties": properties, "additionalProperties": false })
     }
 }
 

@@ -40,7 +40,7 @@ impl Progress {
             seconds = record.seconds,
             loss,
             losses,
-            balance_weight = record.balance_weight,
+            lambda = record.lambda,
             auc = metrics.auc,
             recall = metrics.recall,
             ndcg = metrics.ndcg,

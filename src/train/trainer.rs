@@ -20,7 +20,7 @@ use super::naive_bayes::NaiveBayes;
 use super::sampler::{Batch, Sampler};
 use super::timing::{Stopwatch, Timing};
 use crate::error::{Error, Result, invalid};
-use crate::job::{BalanceWeight, Embeddings, LossSpec, TrainSpec};
+use crate::job::{Embeddings, Lambda, LossSpec, TrainSpec};
 
 /// The models that are trained together.
 #[derive(Debug)]
@@ -112,7 +112,7 @@ pub struct EpochRecord {
     pub gradient_norms: BTreeMap<String, f64>,
     /// λ: the weight of the regulariser.
     #[serde(default)]
-    pub balance_weight: f64,
+    pub lambda: f64,
     /// What the steps say of the best λ of an estimate that weighs 1, where λ is to be the optimum.
     pub optimum: Option<Optimum>,
     /// What the seconds were spent on, where that was asked for.
@@ -273,11 +273,11 @@ impl TrainingState {
     }
 
     /// λ of the next epoch.
-    fn balance_weight(&self, spec: &LossSpec) -> f64 {
-        match spec.balance_weight {
-            BalanceWeight::Fixed(weight) => weight,
-            BalanceWeight::Scheduled(schedule) => schedule.at(self.history.len() + 1),
-            BalanceWeight::Optimal => {
+    fn lambda(&self, spec: &LossSpec) -> f64 {
+        match spec.lambda {
+            Lambda::Fixed(weight) => weight,
+            Lambda::Scheduled(schedule) => schedule.at(self.history.len() + 1),
+            Lambda::Optimal => {
                 let optimum = self.history.last().and_then(|record| record.optimum);
                 // A negative weight would reward imbalance.
                 optimum.map_or(0.0, |optimum| spec.estimator_weight * optimum.lambda.max(0.0))
@@ -296,7 +296,7 @@ impl TrainingState {
         let start = Instant::now();
         let mut watch = Stopwatch::new(spec.timing, self.models.propensity.table().device());
         let epoch = self.history.len() + 1;
-        let balance_weight = self.balance_weight(&spec.loss);
+        let lambda = self.lambda(&spec.loss);
         let (mut log, mut moments) = (StepLog::new(epoch), Vec::new());
         for batch in sampler.epoch(first_epoch(self.member) + epoch) {
             if interrupt.is_cancelled() {
@@ -304,7 +304,7 @@ impl TrainingState {
             }
             let batch = batch?;
             watch.lap(|timing| &mut timing.data);
-            match self.step(spec, balance_weight, &batch, &mut log, &mut watch) {
+            match self.step(spec, lambda, &batch, &mut log, &mut watch) {
                 Ok(of_step) => moments.extend(of_step),
                 Err(divergence) => return Ok(Some(Stop::Diverged(divergence))),
             }
@@ -332,7 +332,7 @@ impl TrainingState {
             seconds,
             losses,
             gradient_norms,
-            balance_weight,
+            lambda,
             optimum: Optimum::new(&moments),
             timing,
             validation: metrics,
@@ -344,7 +344,7 @@ impl TrainingState {
     fn step(
         &mut self,
         spec: &TrainSpec,
-        balance_weight: f64,
+        lambda: f64,
         batch: &Batch,
         log: &mut StepLog,
         watch: &mut Stopwatch,
@@ -364,7 +364,7 @@ impl TrainingState {
                 None => models.naive_bayes.map(|naive_bayes| naive_bayes.propensity(&batch.outcome)),
             },
         };
-        let terms = terms(&spec.loss, balance_weight, &outputs, batch);
+        let terms = terms(&spec.loss, lambda, &outputs, batch);
         let total = terms.total();
         let values = terms.values(&total);
         watch.lap(|timing| &mut timing.forward);
