@@ -128,10 +128,7 @@ impl Column {
     /// Fails unless a result of that schema has the column, and in it what it is to hold.
     pub(super) fn verify(&self, schema: &Schema) -> Result<(), ArrowError> {
         let name = self.name;
-        let Ok(field) = schema.field_with_name(name) else {
-            let known: Vec<_> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-            return Err(ArrowError::SchemaError(format!("there is no column {name:?}, only {}", known.join(", "))));
-        };
+        let field = field(schema, name)?;
         let is_sound = match plain_type(field.data_type()) {
             DataType::Int64 => self.kind != CellKind::Text,
             DataType::Float64 => self.kind == CellKind::Number,
@@ -143,6 +140,14 @@ impl Column {
         }
         Ok(())
     }
+}
+
+/// The column of that name.
+pub(super) fn field<'a>(schema: &'a Schema, name: &str) -> Result<&'a Field, ArrowError> {
+    schema.field_with_name(name).map_err(|_| {
+        let known: Vec<_> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        ArrowError::SchemaError(format!("there is no column {name:?}, only {}", known.join(", ")))
+    })
 }
 
 /// What a column of a check's result is read as; an `Option` of it where there may be no value.

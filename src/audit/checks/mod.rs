@@ -23,7 +23,7 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::Schema;
 use datafusion::arrow::error::ArrowError;
 
-use super::figures::{Column, Figures, decode};
+use super::figures::{Column, Figures, decode, field};
 use super::gauges::Gauges;
 use super::verdict::Verdict;
 use crate::error::{Context, Result};
@@ -102,10 +102,9 @@ impl ListedCheck {
     /// # Errors
     /// Names the check and a column that is not there or holds values of another type.
     pub(super) fn verify(&self, schema: &Schema) -> Result<()> {
-        let hidden = self.hidden.iter().find(|name| schema.field_with_name(name).is_err());
-        let hidden = hidden.map_or(Ok(()), |name| Err(ArrowError::SchemaError(format!("there is no column {name:?}"))));
-        let sound = hidden.and_then(|()| self.columns.iter().try_for_each(|column| column.verify(schema)));
-        sound.context(|| format!("check {}", self.name))
+        let hidden = self.hidden.iter().try_for_each(|name| field(schema, name).map(drop));
+        let verified = hidden.and_then(|()| self.columns.iter().try_for_each(|column| column.verify(schema)));
+        verified.context(|| format!("check {}", self.name))
     }
 
     /// What a result says, and the series that it gives.
@@ -230,7 +229,7 @@ mod tests {
 
     #[test]
     fn every_column_that_a_check_reads_must_be_there_and_of_its_type() {
-        let field = |column: &Column, kind: CellKind| {
+        let of_kind = |column: &Column, kind: CellKind| {
             let data_type = match kind {
                 CellKind::Integer => DataType::UInt64,
                 CellKind::Number => DataType::Float32,
@@ -239,7 +238,7 @@ mod tests {
             Field::new(column.name, data_type, true)
         };
         for check in CHECKS {
-            let sound: Vec<_> = check.columns.iter().map(|column| field(column, column.kind)).collect();
+            let sound: Vec<_> = check.columns.iter().map(|column| of_kind(column, column.kind)).collect();
             check.verify(&Schema::new(sound.clone())).unwrap();
             for (at, column) in check.columns.iter().enumerate() {
                 let refused = |fields: Vec<Field>| {
@@ -255,7 +254,7 @@ mod tests {
                 refused(missing);
                 let mut mistyped = sound.clone();
                 let other = if column.kind == CellKind::Text { CellKind::Number } else { CellKind::Text };
-                mistyped[at] = field(column, other);
+                mistyped[at] = of_kind(column, other);
                 refused(mistyped);
             }
         }
