@@ -34,7 +34,6 @@ mod balance;
 mod diagnostics;
 mod docs;
 mod estimators;
-mod phi;
 mod results;
 mod scalar;
 mod state;
@@ -50,7 +49,7 @@ use datafusion_expr::{AggregateUDF, ScalarUDF};
 pub use balance::{
     balance_drift_udf, balance_merge_udaf, balance_state_udaf, balance_test_of_udf, balance_test_udaf,
     balance_vector_of_udf, balance_vector_udaf, bmse_change_udaf, bmse_noise_floor_udaf, bmse_of_udf, bmse_udaf,
-    bmse_unbiased_udaf, ks_udaf, lambda_opt_dr_udaf, lambda_opt_udaf, smd_udaf, variance_ratio_udaf,
+    bmse_unbiased_udaf, ks_udaf, smd_udaf, variance_ratio_udaf,
 };
 pub use diagnostics::{
     auc_udaf, calibration_curve_udaf, ece_udaf, ess_udaf, mis_udaf, nll_udaf, ppl_udaf, propensity_profile_udaf,
@@ -59,8 +58,9 @@ pub use diagnostics::{
 pub use estimators::{
     dr_interval_udaf, dr_os_interval_udaf, dr_os_udaf, dr_udaf, dr_v2_udaf, dr_variance_udaf, eib_interval_udaf,
     eib_udaf, ips_clipped_interval_udaf, ips_clipped_udaf, ips_interval_udaf, ips_udaf, ips_v2_udaf, ips_variance_udaf,
-    naive_interval_udaf, naive_treated_interval_udaf, naive_treated_udaf, naive_udaf, snips_dr_interval_udaf,
-    snips_dr_udaf, snips_interval_udaf, snips_udaf, switch_dr_interval_udaf, switch_dr_udaf,
+    lambda_opt_dr_udaf, lambda_opt_udaf, naive_interval_udaf, naive_treated_interval_udaf, naive_treated_udaf,
+    naive_udaf, snips_dr_interval_udaf, snips_dr_udaf, snips_interval_udaf, snips_udaf, switch_dr_interval_udaf,
+    switch_dr_udaf,
 };
 pub use scalar::{
     balance_weight_udf, clip_propensity_udf, inverse_propensity_weight_udf, log_loss_udf, mrdr_weight_udf,

@@ -27,7 +27,7 @@ pub(crate) trait Function: Debug + PartialEq + Eq + Hash + Send + Sync + 'static
 
     /// Whether this call's state lets rows be taken out again.
     fn retracts(_call: &Call) -> bool {
-        Self::State::RETRACTS
+        Self::State::RETRACT.is_some()
     }
 
     /// What the rows of a batch add to the state.
@@ -219,8 +219,11 @@ impl<F: Function> Accumulator for One<F> {
     }
 
     fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        let Some(retract) = F::State::RETRACT else {
+            return internal_err!("{}: rows are not taken out of its state again", F::SPEC.name);
+        };
         match Rows::read(F::SPEC, values, None)? {
-            Some(rows) => self.0.state.retract(&rows, &F::terms(&rows, &self.0.call)),
+            Some(rows) => retract(&mut self.0.state, &rows, &F::terms(&rows, &self.0.call)),
             None => Ok(()),
         }
     }

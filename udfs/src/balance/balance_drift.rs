@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Fields};
+use datafusion_common::utils::take_function_args;
 use datafusion_common::{Result, exec_err, plan_err};
 use datafusion_expr::{
     ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
@@ -11,7 +12,7 @@ use super::balance_test::{wald_columns, wald_fields};
 use super::stored::{States, coerce_state};
 use super::wald::Wald;
 use crate::docs;
-use crate::results::{counts, list_type, lists, struct_type, structs};
+use crate::results::{counts, list_type, lists, struct_fields, structs};
 use crate::state::Imbalance;
 
 const NAME: &str = "balance_drift";
@@ -61,9 +62,9 @@ struct BalanceDrift {
     documentation: Documentation,
 }
 
-fn drift_type() -> DataType {
+fn drift_fields() -> Fields {
     let fields = [("n_before", DataType::UInt64), ("n_after", DataType::UInt64), ("change", list_type())];
-    struct_type(fields.into_iter().chain(wald_fields()))
+    struct_fields(fields.into_iter().chain(wald_fields()))
 }
 
 struct Drift {
@@ -111,14 +112,12 @@ impl ScalarUDFImpl for BalanceDrift {
     }
 
     fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
-        Ok(drift_type())
+        Ok(DataType::Struct(drift_fields()))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let [before, after] = &ColumnarValue::values_to_arrays(&args.args)?[..] else {
-            unreachable!("the planner saw two arguments")
-        };
-        let (before, after) = (States::read(NAME, 1, "before", before), States::read(NAME, 2, "after", after));
+        let [before, after] = take_function_args(NAME, ColumnarValue::values_to_arrays(&args.args)?)?;
+        let (before, after) = (States::read(NAME, 1, "before", &before), States::read(NAME, 2, "after", &after));
         let drift =
             |row| before.get(row)?.zip(after.get(row)?).map(|(before, after)| Drift::new(before, after)).transpose();
         let drifts = (0..before.len()).map(drift).collect::<Result<Vec<_>>>()?;
@@ -126,7 +125,7 @@ impl ScalarUDFImpl for BalanceDrift {
         let mut columns: Vec<ArrayRef> =
             vec![count(0), count(1), lists(drifts.iter().map(|drift| Some(drift.as_ref()?.change.iter().copied())))];
         columns.extend(wald_columns(drifts.iter().map(|drift| drift.as_ref()?.wald.as_ref())));
-        Ok(ColumnarValue::Array(structs(&drift_type(), columns, drifts.iter().map(Option::is_some).collect())))
+        Ok(ColumnarValue::Array(structs(drift_fields(), columns, drifts.iter().map(Option::is_some).collect())))
     }
 
     fn documentation(&self) -> Option<&Documentation> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Fields};
 use datafusion_common::Result;
 use datafusion_expr::{AggregateUDF, Documentation};
 
@@ -11,7 +11,7 @@ use super::wald::Wald;
 use super::{imbalance_terms, noise_floor, squared_norm, unbiased};
 use crate::args::{Call, Role, Rows, Spec};
 use crate::docs;
-use crate::results::{counts, list_type, lists, numbers, struct_type, structs};
+use crate::results::{counts, list_type, lists, numbers, struct_fields, structs};
 use crate::state::{Imbalance, ImbalanceTerms, Imbalances, State};
 use crate::udaf::{Function, udaf};
 
@@ -60,7 +60,7 @@ impl Function for BalanceTest {
     }
 
     fn return_type(_arguments: &[DataType]) -> DataType {
-        test_type()
+        DataType::Struct(test_fields())
     }
 
     fn values(state: &Imbalances, _call: &Call) -> Result<ArrayRef> {
@@ -93,7 +93,7 @@ impl Function for BalanceTest {
     }
 }
 
-pub(super) fn test_type() -> DataType {
+pub(super) fn test_fields() -> Fields {
     let fields = [
         ("n", DataType::UInt64),
         ("bmse", DataType::Float64),
@@ -101,7 +101,7 @@ pub(super) fn test_type() -> DataType {
         ("noise_floor", DataType::Float64),
         ("expected_bmse", DataType::Float64),
     ];
-    struct_type(fields.into_iter().chain(wald_fields()))
+    struct_fields(fields.into_iter().chain(wald_fields()))
 }
 
 /// The fields of [`wald_columns`].
@@ -118,7 +118,7 @@ pub(super) fn wald_fields() -> [(&'static str, DataType); 8] {
     ]
 }
 
-/// The test of each group, of [`test_type`].
+/// The test of each group, of [`test_fields`].
 pub(super) fn tests<'a>(groups: impl Iterator<Item = Option<Imbalance<'a>>>) -> ArrayRef {
     let tests: Vec<_> = groups.map(|group| group.map(Test::new)).collect();
     let number = |f: fn(&Test) -> Option<f64>| numbers(tests.iter().map(|test| test.as_ref().and_then(f)));
@@ -130,7 +130,7 @@ pub(super) fn tests<'a>(groups: impl Iterator<Item = Option<Imbalance<'a>>>) -> 
         number(|test| Some(test.wald.as_ref()?.errors.iter().map(|error| error * error).sum())),
     ];
     columns.extend(wald_columns(tests.iter().map(|test| test.as_ref()?.wald.as_ref())));
-    structs(&test_type(), columns, tests.iter().map(Option::is_some).collect())
+    structs(test_fields(), columns, tests.iter().map(Option::is_some).collect())
 }
 
 /// `statistic` and what follows it.

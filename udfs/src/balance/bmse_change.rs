@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Fields};
 use datafusion_common::{Result, exec_err};
 use datafusion_expr::{AggregateUDF, Documentation};
 use statrs::distribution::{ContinuousCDF, Normal};
@@ -9,7 +9,7 @@ use statrs::distribution::{ContinuousCDF, Normal};
 use super::{balance_weights, squared_norm};
 use crate::args::{self, Call, Role, Rows, Spec};
 use crate::docs;
-use crate::results::{counts, numbers, struct_type, structs};
+use crate::results::{counts, numbers, struct_fields, structs};
 use crate::state::packed::FULL_WIDTH;
 use crate::state::{Comoment, Comoments, State, Weighted};
 use crate::udaf::{Function, udaf};
@@ -46,7 +46,7 @@ impl Function for BmseChange {
     }
 
     fn return_type(_arguments: &[DataType]) -> DataType {
-        change_type()
+        DataType::Struct(change_fields())
     }
 
     fn values(state: &Comoments, _call: &Call) -> Result<ArrayRef> {
@@ -68,7 +68,7 @@ impl Function for BmseChange {
             number(|change| change.std_error),
             number(Change::p_value),
         ];
-        Ok(structs(&change_type(), columns, changes.iter().map(Option::is_some).collect()))
+        Ok(structs(change_fields(), columns, changes.iter().map(Option::is_some).collect()))
     }
 
     fn documentation() -> Documentation {
@@ -92,8 +92,8 @@ impl Function for BmseChange {
     }
 }
 
-fn change_type() -> DataType {
-    struct_type([
+fn change_fields() -> Fields {
+    struct_fields([
         ("n", DataType::UInt64),
         ("before", DataType::Float64),
         ("after", DataType::Float64),

@@ -1,14 +1,14 @@
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Fields};
 use datafusion_common::Result;
 use datafusion_expr::{AggregateUDF, Documentation};
 
 use super::covariates::arm_weight;
 use crate::args::{Call, Divides, Role, Rows, Spec};
 use crate::docs;
-use crate::results::{numbers, struct_type, structs};
+use crate::results::{numbers, struct_fields, structs};
 use crate::state::{Sample, Samples, State, ties};
 use crate::udaf::{Function, udaf};
 
@@ -39,7 +39,7 @@ impl Function for Ks {
     }
 
     fn return_type(_arguments: &[DataType]) -> DataType {
-        distance_type()
+        DataType::Struct(distance_fields())
     }
 
     fn values(state: &Samples, _call: &Call) -> Result<ArrayRef> {
@@ -50,7 +50,7 @@ impl Function for Ks {
             })
             .collect();
         let column = |k: usize| numbers(distances.iter().map(|of| of.and_then(|of| of[k])));
-        Ok(structs(&distance_type(), vec![column(0), column(1)], distances.iter().map(Option::is_some).collect()))
+        Ok(structs(distance_fields(), vec![column(0), column(1)], distances.iter().map(Option::is_some).collect()))
     }
 
     fn documentation() -> Documentation {
@@ -74,8 +74,8 @@ impl Function for Ks {
     }
 }
 
-fn distance_type() -> DataType {
-    struct_type([("raw", DataType::Float64), ("weighted", DataType::Float64)])
+fn distance_fields() -> Fields {
+    struct_fields([("raw", DataType::Float64), ("weighted", DataType::Float64)])
 }
 
 /// The greatest distance of the distribution functions of the treated and the untreated samples.

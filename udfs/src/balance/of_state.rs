@@ -10,7 +10,7 @@ use arrow::datatypes::DataType;
 use datafusion_common::{Result, ScalarValue};
 use datafusion_expr::{ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature};
 
-use super::balance_test::{test_type, tests};
+use super::balance_test::{test_fields, tests};
 use super::squared_norm;
 use super::stored::{States, coerce, state_signature};
 use crate::docs;
@@ -114,7 +114,7 @@ impl StateFunction for BalanceTestOf {
 +---+";
 
     fn return_type() -> DataType {
-        test_type()
+        DataType::Struct(test_fields())
     }
 
     fn values(states: &[Option<Imbalance<'_>>]) -> ArrayRef {

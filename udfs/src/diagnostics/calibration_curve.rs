@@ -1,14 +1,14 @@
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Fields};
 use datafusion_common::Result;
 use datafusion_expr::{AggregateUDF, Documentation};
 
 use super::calibration::{self, Calibrated, calibration};
 use crate::args::{Call, Divides, Role, Rows, Spec};
 use crate::docs;
-use crate::results::{counts, lists_of, numbers, struct_type, structs};
+use crate::results::{counts, lists_of, numbers, struct_fields, structs};
 use crate::state::{Binned, BinnedTerms, State};
 use crate::udaf::{Function, udaf};
 
@@ -46,7 +46,7 @@ impl Function for CalibrationCurve {
     }
 
     fn return_type(_arguments: &[DataType]) -> DataType {
-        DataType::new_list(point_type(), true)
+        DataType::new_list(DataType::Struct(point_fields()), true)
     }
 
     fn values(state: &Binned, call: &Call) -> Result<ArrayRef> {
@@ -70,7 +70,7 @@ impl Function for CalibrationCurve {
             numbers(intervals.iter().map(|&(lower, _)| Some(lower))),
             numbers(intervals.iter().map(|&(_, upper)| Some(upper))),
         ];
-        Ok(lists_of(structs(&point_type(), columns, vec![true; points.len()]), &lengths))
+        Ok(lists_of(structs(point_fields(), columns, vec![true; points.len()]), &lengths))
     }
 
     fn documentation() -> Documentation {
@@ -96,8 +96,8 @@ impl Function for CalibrationCurve {
     }
 }
 
-fn point_type() -> DataType {
-    struct_type([
+fn point_fields() -> Fields {
+    struct_fields([
         ("lower", DataType::Float64),
         ("upper", DataType::Float64),
         ("n", DataType::UInt64),

@@ -1,13 +1,13 @@
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Fields};
 use datafusion_common::Result;
 use datafusion_expr::{AggregateUDF, Documentation};
 
 use crate::args::{Call, Role, Rows, Spec};
 use crate::docs;
-use crate::results::{counts, numbers, struct_type, structs};
+use crate::results::{counts, numbers, struct_fields, structs};
 use crate::state::{Bounds, Profile, Profiles, State};
 use crate::udaf::{Function, udaf};
 
@@ -48,10 +48,10 @@ impl Function for PropensityProfile {
     }
 
     fn return_type(_arguments: &[DataType]) -> DataType {
-        struct_type(FIELDS.map(|(name, field)| (name, field.data_type())))
+        DataType::Struct(profile_fields())
     }
 
-    fn values(state: &Profiles, call: &Call) -> Result<ArrayRef> {
+    fn values(state: &Profiles, _call: &Call) -> Result<ArrayRef> {
         let groups = || (0..state.groups()).map(|group| state.get(group));
         let column = |(_, field): (&str, Field)| match field {
             Field::Count(f) => counts(groups().map(|profile| Some(f(profile)))),
@@ -59,7 +59,7 @@ impl Function for PropensityProfile {
             Field::Quantile(share) => numbers(groups().map(|profile| profile.quantile(share))),
         };
         let columns = FIELDS.into_iter().map(column).collect();
-        Ok(structs(&call.return_type, columns, groups().map(|profile| !profile.is_empty()).collect()))
+        Ok(structs(profile_fields(), columns, groups().map(|profile| !profile.is_empty()).collect()))
     }
 
     fn documentation() -> Documentation {
@@ -124,6 +124,10 @@ const FIELDS: [(&str, Field); 19] = [
     ("ess", Field::Number(Profile::ess)),
     ("design_effect", Field::Number(|profile| Some(profile.counts.treated as f64 / profile.ess()?))),
 ];
+
+fn profile_fields() -> Fields {
+    struct_fields(FIELDS.map(|(name, field)| (name, field.data_type())))
+}
 
 fn share(profile: &Profile, of: f64) -> Option<f64> {
     (profile.counts.valid > 0).then(|| of / profile.counts.valid as f64)

@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 
 use arrow::array::ArrayRef;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Fields};
 use datafusion_common::Result;
 use datafusion_expr::Documentation;
 use statrs::distribution::{ContinuousCDF, Normal};
@@ -11,7 +11,7 @@ use statrs::distribution::{ContinuousCDF, Normal};
 use super::estimator::Estimator;
 use crate::args::{Call, Role, Rows, Spec};
 use crate::docs;
-use crate::results::{counts, numbers, struct_type, structs};
+use crate::results::{counts, numbers, struct_fields, structs};
 use crate::state::{Products, Totals};
 use crate::udaf::Function;
 
@@ -35,7 +35,7 @@ impl<E: Estimator<N>, const N: usize> Function for Interval<E, N> {
     }
 
     fn return_type(_arguments: &[DataType]) -> DataType {
-        interval_type()
+        DataType::Struct(interval_fields())
     }
 
     fn values(state: &Products<N>, call: &Call) -> Result<ArrayRef> {
@@ -52,7 +52,7 @@ impl<E: Estimator<N>, const N: usize> Function for Interval<E, N> {
             counts(totals.iter().map(|totals| totals.map(|totals| totals.count))),
             number(&effective_size),
         ];
-        Ok(structs(&interval_type(), columns, totals.iter().map(Option::is_some).collect()))
+        Ok(structs(interval_fields(), columns, totals.iter().map(Option::is_some).collect()))
     }
 
     fn documentation() -> Documentation {
@@ -78,8 +78,8 @@ const WEIGHT: usize = 0;
 const TERM: usize = 1;
 const ADDEND: usize = 2;
 
-fn interval_type() -> DataType {
-    struct_type([
+fn interval_fields() -> Fields {
+    struct_fields([
         ("estimate", DataType::Float64),
         ("std_error", DataType::Float64),
         ("lower", DataType::Float64),

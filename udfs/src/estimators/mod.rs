@@ -11,6 +11,7 @@ mod ips;
 mod ips_clipped;
 mod ips_v2;
 mod ips_variance;
+mod lambda_opt;
 mod naive;
 mod naive_treated;
 mod snips;
@@ -26,6 +27,7 @@ pub use ips::{ips_interval_udaf, ips_udaf};
 pub use ips_clipped::{ips_clipped_interval_udaf, ips_clipped_udaf};
 pub use ips_v2::ips_v2_udaf;
 pub use ips_variance::ips_variance_udaf;
+pub use lambda_opt::{lambda_opt_dr_udaf, lambda_opt_udaf};
 pub use naive::{naive_interval_udaf, naive_udaf};
 pub use naive_treated::{naive_treated_interval_udaf, naive_treated_udaf};
 pub use snips::{snips_interval_udaf, snips_udaf};
@@ -71,12 +73,12 @@ fn doubly_robust(rows: &Rows<'_>, weights: Vec<f64>) -> [Vec<f64>; 2] {
 }
 
 /// `o·e/p`
-pub(crate) fn ips_terms(rows: &Rows<'_>) -> Vec<f64> {
+fn ips_terms(rows: &Rows<'_>) -> Vec<f64> {
     weigh(rows, &inverse_propensity_weights(rows), rows.error())
 }
 
 /// `ê + o·(e − ê)/p`
-pub(crate) fn dr_terms(rows: &Rows<'_>) -> Vec<f64> {
+fn dr_terms(rows: &Rows<'_>) -> Vec<f64> {
     let [_, terms] = doubly_robust(rows, inverse_propensity_weights(rows));
     terms
 }

@@ -1,15 +1,15 @@
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Fields};
 use datafusion_common::{Result, exec_err};
 use datafusion_expr::{AggregateUDF, Documentation};
 
-use super::balance_weights;
+use super::{dr_terms, ips_terms};
 use crate::args::{Call, Role, Rows, Spec};
+use crate::balance::balance_weights;
 use crate::docs;
-use crate::estimators::{dr_terms, ips_terms};
-use crate::results::{numbers, struct_type, structs};
+use crate::results::{numbers, struct_fields, structs};
 use crate::state::packed::FULL_WIDTH;
 use crate::state::{Comoment, Comoments, State, Weighted};
 use crate::udaf::{Function, udaf};
@@ -63,7 +63,7 @@ impl Function for LambdaOpt {
     }
 
     fn return_type(_arguments: &[DataType]) -> DataType {
-        optimum_type()
+        DataType::Struct(optimum_fields())
     }
 
     fn values(state: &Comoments, _call: &Call) -> Result<ArrayRef> {
@@ -105,7 +105,7 @@ impl Function for LambdaOptDr {
     }
 
     fn return_type(_arguments: &[DataType]) -> DataType {
-        optimum_type()
+        DataType::Struct(optimum_fields())
     }
 
     fn values(state: &Comoments, _call: &Call) -> Result<ArrayRef> {
@@ -142,8 +142,8 @@ fn terms(rows: &Rows<'_>, loss: Vec<f64>) -> Weighted {
     Weighted { leads: vec![loss, squares], weights: vec![weights] }
 }
 
-fn optimum_type() -> DataType {
-    struct_type(["lambda", "variance_at_0", "variance_at_opt", "correlation"].map(|name| (name, DataType::Float64)))
+fn optimum_fields() -> Fields {
+    struct_fields(["lambda", "variance_at_0", "variance_at_opt", "correlation"].map(|name| (name, DataType::Float64)))
 }
 
 struct Optimum {
@@ -170,7 +170,7 @@ fn optima(spec: &Spec, state: &Comoments) -> Result<ArrayRef> {
         column(|optimum| optimum.variance_at_opt),
         column(|optimum| optimum.correlation),
     ];
-    Ok(structs(&optimum_type(), columns, optima.iter().map(Option::is_some).collect()))
+    Ok(structs(optimum_fields(), columns, optima.iter().map(Option::is_some).collect()))
 }
 
 impl Optimum {
