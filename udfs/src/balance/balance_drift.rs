@@ -1,12 +1,8 @@
-use std::sync::Arc;
-
 use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, Fields};
 use datafusion_common::utils::take_function_args;
 use datafusion_common::{Result, exec_err, plan_err};
-use datafusion_expr::{
-    ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
-};
+use datafusion_expr::{ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
 
 use super::balance_test::{wald_columns, wald_fields};
 use super::stored::{States, coerce_state};
@@ -15,36 +11,21 @@ use crate::docs;
 use crate::results::{counts, list_type, lists, struct_fields, structs};
 use crate::state::Imbalance;
 
-const NAME: &str = "balance_drift";
-
-/// Wald test of whether `mean(w·φ)` differs between two sets of rows, such as two weeks.
-///
-/// `balance_drift(before, after)`, with states of [`balance_state`](crate::balance_state_udaf) or
-/// [`balance_merge`](crate::balance_merge_udaf) that share no row, gives a struct: `n_before` and `n_after`; `change`, the
-/// `mean(w·φ)` after less that before, element by element; and of that change `statistic`, `dof`, `scale`, `p_value`,
-/// `worst_component`, `worst_z`, `std_errors` and `p_values` as in [`balance_test`](crate::balance_test_udaf). Standard
-/// errors are those that right propensities imply: of propensities that are a little wrong, and equally so in both sets,
-/// the test holds nearly. NULL where a state is NULL.
-pub fn balance_drift_udf() -> Arc<ScalarUDF> {
-    let signature = Signature::user_defined(Volatility::Immutable);
-    let documentation = Documentation::builder(
-        docs::BALANCE,
-        "Tests whether the mean of `w * phi` differs between two sets of rows that share none, such as this week's and \
-         last week's, each given by its stored state. Gives a struct of `n_before`, `n_after`, `change` (of each element \
-         of phi, after less before), and of that change `statistic`, `dof`, `scale`, `p_value`, `worst_component`, \
-         `worst_z`, `std_errors` and `p_values` as in `balance_test`. NULL where a state is NULL.",
-        "balance_drift(before, after)",
-    )
-    .with_argument("before", "A value that `balance_state` or `balance_merge` gave.")
-    .with_argument("after", "Another, of the same phi.")
-    .with_sql_example(format!("```sql\n{EXAMPLE}\n```"))
-    .with_related_udf("balance_state")
-    .with_related_udf("balance_test");
-    Arc::new(ScalarUDF::from(BalanceDrift {
-        signature: signature.with_parameter_names(vec!["before", "after"]).expect("two names"),
-        documentation: documentation.build(),
-    }))
+scalar! {
+    /// Tests whether the mean of `w * phi` differs between two sets of rows that share none, such as this week's and
+    /// last week's, each given by its stored state.
+    ///
+    /// Gives a struct of `n_before`, `n_after`, `change` (of each element of phi, after less before), and of that
+    /// change `statistic`, `dof`, `scale`, `p_value`, `worst_component`, `worst_z`, `std_errors` and `p_values` as in
+    /// `balance_test`. NULL where a state is NULL.
+    ///
+    /// # Details
+    /// The standard errors are those that right propensities imply. The test nearly holds even for propensities that
+    /// are somewhat wrong, as long as they are equally wrong in both sets.
+    balance_drift(before: Expr, after: Expr), balance_drift_udf: BalanceDrift
 }
+
+const NAME: &str = "balance_drift";
 
 const EXAMPLE: &str = "> SELECT d['change'] AS change, round(d['p_value'], 4) AS p_value
   FROM (SELECT balance_drift(balance_state(clicked, p) FILTER (WHERE day = 1),
@@ -60,6 +41,21 @@ const EXAMPLE: &str = "> SELECT d['change'] AS change, round(d['p_value'], 4) AS
 struct BalanceDrift {
     signature: Signature,
     documentation: Documentation,
+}
+
+impl BalanceDrift {
+    fn new() -> Self {
+        let signature = Signature::user_defined(Volatility::Immutable);
+        Self {
+            signature: signature.with_parameter_names(vec!["before", "after"]).expect("two names"),
+            documentation: docs::documentation::<Self>(
+                "balance_drift(before, after)",
+                &[("before", docs::STATE), ("after", "Another, of the same phi.")],
+                EXAMPLE,
+                &["balance_state", "balance_test"],
+            ),
+        }
+    }
 }
 
 fn drift_fields() -> Fields {
