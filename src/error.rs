@@ -14,6 +14,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a job, a query or a file could not be handled.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// Input that its author can mend. The message names what is wrong (file, key, column, value) and the cure.
     #[error("{0}")]
@@ -33,10 +34,17 @@ pub enum Error {
     /// A local file or stream failed.
     #[error(transparent)]
     Io(#[from] std::io::Error),
-    /// libtorch failed.
-    #[cfg(feature = "train")]
+    /// The engine that trains and scores failed.
     #[error("libtorch: {0}")]
-    Torch(#[from] tch::TchError),
+    Engine(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// An operator that ran in another process failed.
+    #[error("{message}")]
+    External {
+        /// What it said.
+        message: String,
+        /// The exit code that the failure stands for.
+        exit_code: u8,
+    },
     /// Training met a loss or a gradient that is not a finite number.
     #[error("{0}")]
     Diverged(String),
@@ -114,6 +122,7 @@ impl Error {
         match self {
             _ if self.is_invalid_input() => 2,
             Error::Diverged(_) => DIVERGED,
+            Error::External { exit_code, .. } => *exit_code,
             Error::Context { source, .. } => source.exit_code(),
             _ => 1,
         }
@@ -123,6 +132,7 @@ impl Error {
     pub fn is_invalid_input(&self) -> bool {
         match self {
             Error::Invalid(_) | Error::ToBeScored { .. } => true,
+            Error::External { exit_code, .. } => *exit_code == 2,
             Error::Context { source, .. } => source.is_invalid_input(),
             Error::Several(problems) => problems.iter().all(Error::is_invalid_input),
             Error::DataFusion(error) => is_invalid_query(error),
@@ -142,11 +152,12 @@ fn is_invalid_query(error: &DataFusionError) -> bool {
     }
 }
 
-/// Returns early with [`Error::Invalid`].
+/// Returns early with [`Error::Invalid`](crate::error::Error::Invalid), whose message is formatted as by [`format!`].
+#[macro_export]
 macro_rules! invalid {
     ($($message:tt)*) => { return Err($crate::error::Error::Invalid(format!($($message)*))) };
 }
-pub(crate) use invalid;
+pub use invalid;
 
 /// The candidate nearest to `word`, if one is near enough to be what was meant.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {

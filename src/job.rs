@@ -55,6 +55,17 @@ pub struct Job {
     /// What `counterweight audit` does, by the audit's name.
     #[serde(default)]
     pub audit: BTreeMap<String, AuditSpec>,
+    #[serde(skip)]
+    source: JobSource,
+}
+
+/// What a job was parsed from: with it another process parses the same job.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct JobSource {
+    /// The text of the job file.
+    pub text: String,
+    /// The assignments that were made after it, as [`Job::parse`] takes them.
+    pub assignments: Vec<String>,
 }
 
 /// Where tensors live.
@@ -559,7 +570,7 @@ impl Job {
         merge_method(&mut table)?;
         substitute(&mut table)?;
         let hidden_is_given = table.get("train").and_then(|train| train.get("model")?.get("hidden")).is_some();
-        let job: Self = serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
+        let mut job: Self = serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
             let path = error.path().to_string();
             Error::Invalid(explain("the job file", &path, error.into_inner().message()))
         })?;
@@ -573,7 +584,13 @@ impl Job {
                  train.model.head = \"mlp\", or leave train.model.hidden out"
             );
         }
+        job.source = JobSource { text: text.to_owned(), assignments: assignments.to_vec() };
         Ok(job)
+    }
+
+    /// What it was parsed from.
+    pub fn source(&self) -> &JobSource {
+        &self.source
     }
 
     /// Reads the job file at a local path.
@@ -694,7 +711,7 @@ const NOT_LEARNED: [&str; 9] =
     ["audit", "name", "score", "session", "train.checkpoint", "train.output", "train.preset", "train.timing", "vars"];
 
 /// Every key of a job, given as JSON, that has a bearing on what is learned, by its dotted path.
-pub(crate) fn settings_of(job: &Json) -> BTreeMap<String, Json> {
+pub fn settings_of(job: &Json) -> BTreeMap<String, Json> {
     // What a table is checked against changes nothing of what it holds.
     let is_expectation = |path: &str| path.starts_with("tables.") && path.ends_with(".expect");
     let mut settings = BTreeMap::new();
@@ -740,29 +757,29 @@ fn assign(table: &mut Toml, assignment: &str) -> Result<()> {
 }
 
 const PRESETS: [(&str, &str); 23] = [
-    ("ips-v2", include_str!("train/presets/ips-v2.toml")),
-    ("dr-v2", include_str!("train/presets/dr-v2.toml")),
-    ("coat", include_str!("train/presets/coat.toml")),
-    ("coat-mf", include_str!("train/presets/coat-mf.toml")),
-    ("coat-ips", include_str!("train/presets/coat-ips.toml")),
-    ("coat-snips", include_str!("train/presets/coat-snips.toml")),
-    ("coat-eib", include_str!("train/presets/coat-eib.toml")),
-    ("coat-dr", include_str!("train/presets/coat-dr.toml")),
-    ("coat-mrdr", include_str!("train/presets/coat-mrdr.toml")),
-    ("coat-stable-dr", include_str!("train/presets/coat-stable-dr.toml")),
-    ("coat-rd-ips", include_str!("train/presets/coat-rd-ips.toml")),
-    ("coat-rd-dr", include_str!("train/presets/coat-rd-dr.toml")),
-    ("coat-esmm", include_str!("train/presets/coat-esmm.toml")),
-    ("coat-multi-ips", include_str!("train/presets/coat-multi-ips.toml")),
-    ("coat-multi-dr", include_str!("train/presets/coat-multi-dr.toml")),
-    ("coat-escm2-ips", include_str!("train/presets/coat-escm2-ips.toml")),
-    ("coat-escm2-dr", include_str!("train/presets/coat-escm2-dr.toml")),
-    ("coat-ips-v2", include_str!("train/presets/coat-ips-v2.toml")),
-    ("coat-dr-v2", include_str!("train/presets/coat-dr-v2.toml")),
-    ("yahoo-r3-ips-v2", include_str!("train/presets/yahoo-r3-ips-v2.toml")),
-    ("yahoo-r3-dr-v2", include_str!("train/presets/yahoo-r3-dr-v2.toml")),
-    ("kuairec-ips-v2", include_str!("train/presets/kuairec-ips-v2.toml")),
-    ("kuairec-dr-v2", include_str!("train/presets/kuairec-dr-v2.toml")),
+    ("ips-v2", include_str!("job/presets/ips-v2.toml")),
+    ("dr-v2", include_str!("job/presets/dr-v2.toml")),
+    ("coat", include_str!("job/presets/coat.toml")),
+    ("coat-mf", include_str!("job/presets/coat-mf.toml")),
+    ("coat-ips", include_str!("job/presets/coat-ips.toml")),
+    ("coat-snips", include_str!("job/presets/coat-snips.toml")),
+    ("coat-eib", include_str!("job/presets/coat-eib.toml")),
+    ("coat-dr", include_str!("job/presets/coat-dr.toml")),
+    ("coat-mrdr", include_str!("job/presets/coat-mrdr.toml")),
+    ("coat-stable-dr", include_str!("job/presets/coat-stable-dr.toml")),
+    ("coat-rd-ips", include_str!("job/presets/coat-rd-ips.toml")),
+    ("coat-rd-dr", include_str!("job/presets/coat-rd-dr.toml")),
+    ("coat-esmm", include_str!("job/presets/coat-esmm.toml")),
+    ("coat-multi-ips", include_str!("job/presets/coat-multi-ips.toml")),
+    ("coat-multi-dr", include_str!("job/presets/coat-multi-dr.toml")),
+    ("coat-escm2-ips", include_str!("job/presets/coat-escm2-ips.toml")),
+    ("coat-escm2-dr", include_str!("job/presets/coat-escm2-dr.toml")),
+    ("coat-ips-v2", include_str!("job/presets/coat-ips-v2.toml")),
+    ("coat-dr-v2", include_str!("job/presets/coat-dr-v2.toml")),
+    ("yahoo-r3-ips-v2", include_str!("job/presets/yahoo-r3-ips-v2.toml")),
+    ("yahoo-r3-dr-v2", include_str!("job/presets/yahoo-r3-dr-v2.toml")),
+    ("kuairec-ips-v2", include_str!("job/presets/kuairec-ips-v2.toml")),
+    ("kuairec-dr-v2", include_str!("job/presets/kuairec-dr-v2.toml")),
 ];
 
 /// Puts the settings of `train.preset`, and of the preset that it builds on, under those the job gives.
@@ -786,7 +803,7 @@ fn merge_method(table: &mut Toml) -> Result<()> {
     let Some(Value::Table(train)) = table.get_mut("train") else { return Ok(()) };
     let Some(Value::Table(loss)) = train.get_mut("loss") else { return Ok(()) };
     let Some(Value::String(method)) = loss.get("method") else { return Ok(()) };
-    let mut methods: Toml = toml::from_str(include_str!("train/methods.toml"))
+    let mut methods: Toml = toml::from_str(include_str!("job/methods.toml"))
         .map_err(|error| Error::Invalid(format!("methods.toml: {error}")))?;
     if let Some(Value::Table(entailed)) = methods.remove(method) {
         merge_under(loss, entailed);
@@ -1027,7 +1044,7 @@ mod tests {
             let set: Vec<_> = set.iter().map(|&text| text.to_owned()).collect();
             Value::try_from(Job::parse(&job, &set).unwrap().train.unwrap().loss).unwrap()
         };
-        let methods: Toml = toml::from_str(include_str!("train/methods.toml")).unwrap();
+        let methods: Toml = toml::from_str(include_str!("job/methods.toml")).unwrap();
         for (method, entailed) in &methods {
             let loss = loss(&[&format!("train.loss.method={method}")]);
             for (key, value) in entailed.as_table().unwrap() {

@@ -6,21 +6,24 @@
 //! a crate of their own, [`counterweight_udfs`].
 
 pub mod audit;
+pub mod command;
+pub mod context;
 pub mod error;
 pub mod events;
-#[cfg(feature = "train")]
 pub mod experiment;
+pub mod external;
 pub mod job;
 pub mod metrics;
+pub mod model;
 pub mod operator;
 pub mod output;
-pub mod progress;
-#[cfg(feature = "train")]
-pub mod score;
 pub mod session;
 pub mod simulate;
 pub mod storage;
-#[cfg(feature = "train")]
-pub mod train;
 
+pub use context::JobContext;
 pub use error::{Error, Result};
+
+/// The versions of other crates that fit, and whose types this one's are made of.
+pub use datafusion::{self, arrow, parquet};
+pub use object_store;

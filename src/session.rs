@@ -2,25 +2,31 @@
 //! by URL.
 
 use std::collections::HashMap;
+use std::fmt::Debug;
 use std::future::ready;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
-use datafusion::catalog::{SchemaProvider, TableProvider};
+use datafusion::catalog::{
+    CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider,
+    SchemaProvider, TableProvider,
+};
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::cache::cache_manager::CacheManagerConfig;
 use datafusion::execution::context::SessionState;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use datafusion::logical_expr::{DdlStatement, LogicalPlan};
+use datafusion::logical_expr::{DdlStatement, LogicalPlan, TableType};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::TryStreamExt;
-use object_store::ObjectMeta;
+use object_store::{ObjectMeta, ObjectStore};
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -101,6 +107,15 @@ impl std::str::FromStr for Bytes {
 ///
 /// A table may be named by URL or path: `SELECT … FROM 's3://bucket/path/*.parquet'`.
 pub fn session(options: &SessionOptions, storage: Arc<Storage>) -> Result<SessionContext> {
+    session_with(options, storage, Vec::new())
+}
+
+/// The same, with the tables of `sources` beside those that a query registers.
+pub(crate) fn session_with(
+    options: &SessionOptions,
+    storage: Arc<Storage>,
+    sources: Vec<Arc<dyn TableSource>>,
+) -> Result<SessionContext> {
     let mut config = SessionConfig::new().with_information_schema(true);
     if let Some(threads) = options.threads {
         if threads == 0 {
@@ -133,29 +148,118 @@ pub fn session(options: &SessionOptions, storage: Arc<Storage>) -> Result<Sessio
         .with_default_features()
         .build();
     let context = SessionContext::new_with_state(state);
-    wrap_default_schema(&context, |registered| UrlTables { registered, session: context.state_weak_ref() })?;
+    let names = context.state().config_options().catalog.clone();
+    let catalog = context.catalog(&names.default_catalog).expect("a session has a default catalog");
+    let registered = catalog.schema(&names.default_schema).expect("a catalog has a default schema");
+    let schema = LazySchema { registered, sources: with_urls(sources), session: context.state_weak_ref() };
+    catalog.register_schema(&names.default_schema, Arc::new(schema))?;
     counterweight_udfs::register_all(&mut *context.state_ref().write())?;
     Ok(context)
 }
 
-/// Puts a schema in the place of a session's default one, which it is made from.
-pub(crate) fn wrap_default_schema<S: SchemaProvider + 'static>(
-    context: &SessionContext,
-    wrap: impl FnOnce(Arc<dyn SchemaProvider>) -> S,
-) -> Result<()> {
-    let state = context.state();
+/// A session that has the tables of `sources` beside all that `host` has, and our functions and stores: `host` stays as it
+/// is.
+///
+/// A bare name means a table of `sources`, else one of the host's default schema, else a URL or a path. Tables that a query
+/// registers go to a schema of the session's own, `counterweight.job`. A URL for which the host has registered no store
+/// is opened by `storage`.
+pub(crate) fn session_beside(
+    host: &SessionContext,
+    storage: Arc<Storage>,
+    mut sources: Vec<Arc<dyn TableSource>>,
+) -> Result<SessionContext> {
+    let state = host.state();
     let names = &state.config_options().catalog;
-    let catalog = context.catalog(&names.default_catalog).expect("a session has a default catalog");
-    let schema = catalog.schema(&names.default_schema).expect("a catalog has a default schema");
-    catalog.register_schema(&names.default_schema, Arc::new(wrap(schema)))?;
-    Ok(())
+    let schema = host.catalog(&names.default_catalog).and_then(|catalog| catalog.schema(&names.default_schema));
+    sources.extend(schema.map(|schema| Arc::new(HostTables(schema)) as Arc<dyn TableSource>));
+
+    let catalog = Arc::new(MemoryCatalogProvider::new());
+    let catalogs = Catalogs { host: Arc::clone(state.catalog_list()), ours: Arc::clone(&catalog) as _ };
+    let runtime = RuntimeEnvBuilder::from_runtime_env(state.runtime_env());
+    let runtime = runtime.with_cache_manager(CacheManagerConfig::default()).with_object_list_cache_limit(0);
+    let stores = Stores { host: Arc::clone(&state.runtime_env().object_store_registry), storage };
+    let runtime = runtime.with_object_store_registry(Arc::new(stores)).build()?;
+    let config = state.config().clone().with_create_default_catalog_and_schema(false);
+    let config = config.with_default_catalog_and_schema(CATALOG, SCHEMA).with_information_schema(true);
+    let state = SessionStateBuilder::new_from_existing(state)
+        .with_catalog_list(Arc::new(catalogs))
+        .with_runtime_env(Arc::new(runtime))
+        .with_config(config)
+        .build();
+    let context = SessionContext::new_with_state(state);
+    let registered = Arc::new(MemorySchemaProvider::new());
+    let schema = LazySchema { registered, sources: with_urls(sources), session: context.state_weak_ref() };
+    catalog.register_schema(SCHEMA, Arc::new(schema))?;
+    counterweight_udfs::register_all(&mut *context.state_ref().write())?;
+    Ok(context)
+}
+
+/// A session over the tables, functions and stores of `state` with another configuration.
+///
+/// As it is, a builder would put an empty default schema in the place of the one in the catalog that both share.
+pub fn reconfigured(state: SessionState, config: impl FnOnce(SessionConfig) -> SessionConfig) -> SessionContext {
+    let config = config(state.config().clone().with_create_default_catalog_and_schema(false));
+    SessionContext::new_with_state(SessionStateBuilder::new_from_existing(state).with_config(config).build())
+}
+
+/// A session with the functions and stores of `state`, and no table.
+pub fn without_tables(state: SessionState) -> SessionContext {
+    let config = state.config().clone().with_create_default_catalog_and_schema(true);
+    let state = SessionStateBuilder::new_from_existing(state)
+        .with_catalog_list(Arc::new(MemoryCatalogProviderList::new()))
+        .with_config(config)
+        .build();
+    SessionContext::new_with_state(state)
+}
+
+const CATALOG: &str = "counterweight";
+const SCHEMA: &str = "job";
+
+/// The catalogs of a host, and ours.
+#[derive(Debug)]
+struct Catalogs {
+    host: Arc<dyn CatalogProviderList>,
+    ours: Arc<dyn CatalogProvider>,
+}
+
+impl CatalogProviderList for Catalogs {
+    fn register_catalog(&self, name: String, catalog: Arc<dyn CatalogProvider>) -> Option<Arc<dyn CatalogProvider>> {
+        self.host.register_catalog(name, catalog)
+    }
+
+    fn catalog_names(&self) -> Vec<String> {
+        let mut names = self.host.catalog_names();
+        names.push(CATALOG.to_owned());
+        names
+    }
+
+    fn catalog(&self, name: &str) -> Option<Arc<dyn CatalogProvider>> {
+        if name == CATALOG { Some(Arc::clone(&self.ours)) } else { self.host.catalog(name) }
+    }
+}
+
+/// The stores that a host has registered, and those of our storage.
+#[derive(Debug)]
+struct Stores {
+    host: Arc<dyn ObjectStoreRegistry>,
+    storage: Arc<Storage>,
+}
+
+impl ObjectStoreRegistry for Stores {
+    fn register_store(&self, url: &Url, store: Arc<dyn ObjectStore>) -> Option<Arc<dyn ObjectStore>> {
+        self.host.register_store(url, store)
+    }
+
+    fn get_store(&self, url: &Url) -> Result<Arc<dyn ObjectStore>, DataFusionError> {
+        self.host.get_store(url).or_else(|_| self.storage.get_store(url))
+    }
 }
 
 /// The state of a session that what it holds refers to.
 ///
 /// # Errors
 /// Where the session has ended.
-pub(crate) fn state_of(session: &Weak<RwLock<SessionState>>) -> Result<SessionState, DataFusionError> {
+fn state_of(session: &Weak<RwLock<SessionState>>) -> Result<SessionState, DataFusionError> {
     let session = session.upgrade().ok_or_else(|| DataFusionError::Plan("the session has ended".into()))?;
     Ok(session.read().clone())
 }
@@ -334,27 +438,62 @@ fn table_url(location: &str) -> Result<ListingTableUrl> {
     }
 }
 
-/// The default schema of a session: what is registered, and a table for each name that is a URL or a path.
+/// Where tables come from that are opened when a query first reads them.
+#[async_trait]
+pub(crate) trait TableSource: Debug + Send + Sync {
+    /// The names of its tables, where they can be listed.
+    fn names(&self) -> Vec<String>;
+
+    /// Opens the table of that name; none where there is none.
+    async fn open(&self, state: &SessionState, name: &str) -> Result<Option<Arc<dyn TableProvider>>>;
+}
+
+/// A schema of tables that queries register, and of those that its sources open, the first that has one.
 #[derive(Debug)]
-struct UrlTables {
+struct LazySchema {
     registered: Arc<dyn SchemaProvider>,
+    sources: Vec<Arc<dyn TableSource>>,
     session: Weak<RwLock<SessionState>>,
 }
 
+impl LazySchema {
+    fn is_listed(&self, name: &str) -> bool {
+        self.sources.iter().any(|source| source.names().iter().any(|known| known == name))
+    }
+}
+
 #[async_trait]
-impl SchemaProvider for UrlTables {
+impl SchemaProvider for LazySchema {
     fn table_names(&self) -> Vec<String> {
-        self.registered.table_names()
+        let mut names = self.registered.table_names();
+        for name in self.sources.iter().flat_map(|source| source.names()) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
-        let registered = self.registered.table(name).await?;
-        if registered.is_some() || !name.contains(['/', '.']) {
-            return Ok(registered);
+        if let Some(table) = self.registered.table(name).await? {
+            return Ok(Some(table));
         }
         let state = state_of(&self.session)?;
-        let opened = open_table(&state, name, &TableFormat::default()).await;
-        opened.map(Some).map_err(|error| DataFusionError::External(Box::new(error)))
+        for source in &self.sources {
+            let opened = source.open(&state, name).await.map_err(|error| DataFusionError::External(Box::new(error)))?;
+            if opened.is_some() {
+                return Ok(opened);
+            }
+        }
+        Ok(None)
+    }
+
+    /// To list tables opens none: some may be yet to be written.
+    async fn table_type(&self, name: &str) -> Result<Option<TableType>, DataFusionError> {
+        match self.registered.table_type(name).await? {
+            None if self.is_listed(name) => Ok(Some(TableType::Base)),
+            registered => Ok(registered),
+        }
     }
 
     fn register_table(
@@ -370,7 +509,46 @@ impl SchemaProvider for UrlTables {
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        self.registered.table_exist(name)
+        self.registered.table_exist(name) || self.is_listed(name)
+    }
+}
+
+/// A table for each name that is a URL or a path.
+#[derive(Debug)]
+struct UrlTables;
+
+/// `sources`, and after them [`UrlTables`].
+fn with_urls(mut sources: Vec<Arc<dyn TableSource>>) -> Vec<Arc<dyn TableSource>> {
+    sources.push(Arc::new(UrlTables));
+    sources
+}
+
+#[async_trait]
+impl TableSource for UrlTables {
+    fn names(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    async fn open(&self, state: &SessionState, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        match name.contains(['/', '.']) {
+            true => open_table(state, name, &TableFormat::default()).await.map(Some),
+            false => Ok(None),
+        }
+    }
+}
+
+/// The tables of a host's default schema, which lists them itself.
+#[derive(Debug)]
+struct HostTables(Arc<dyn SchemaProvider>);
+
+#[async_trait]
+impl TableSource for HostTables {
+    fn names(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    async fn open(&self, _: &SessionState, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        Ok(self.0.table(name).await?)
     }
 }
 

@@ -42,6 +42,11 @@ impl Storage {
         Self::new(vars.filter(|(key, _)| is_option(key)))
     }
 
+    /// The options that its stores are configured by.
+    pub fn options(&self) -> &[(String, String)] {
+        &self.options
+    }
+
     /// The store that holds `url`, and where in it.
     pub fn resolve(&self, url: &Url) -> Result<(Arc<dyn ObjectStore>, Path)> {
         let (_, path) = ObjectStoreScheme::parse(url).map_err(|error| unsupported(url, &error))?;
@@ -105,7 +110,7 @@ impl Storage {
 }
 
 /// Whether an error says that there is no such object.
-pub(crate) fn is_not_found(error: &Error) -> bool {
+pub fn is_not_found(error: &Error) -> bool {
     match error {
         Error::Storage(object_store::Error::NotFound { .. }) => true,
         Error::Context { source, .. } => is_not_found(source),

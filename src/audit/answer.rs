@@ -5,9 +5,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use datafusion::arrow::array::RecordBatch;
-use datafusion::catalog::MemoryCatalogProviderList;
 use datafusion::dataframe::DataFrame;
-use datafusion::execution::SessionStateBuilder;
 use datafusion::prelude::SessionContext;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -17,9 +15,11 @@ use super::figures::{self, Row};
 use super::question::{QUESTIONS, Question, Settings};
 use super::roles::Roles;
 use super::verdict::{Verdict, judge};
+use crate::context::JobContext;
 use crate::error::{Context, Error, Result};
 use crate::job::AuditSpec;
-use crate::operator::{Finding, JobContext};
+use crate::operator::Finding;
+use crate::session::without_tables;
 
 /// The name of the view that the questions are asked of.
 const VIEW: &str = "audited";
@@ -37,13 +37,7 @@ pub(super) struct Asker<'a> {
 
 impl<'a> Asker<'a> {
     pub(super) fn new(context: &'a JobContext, name: &'a str, query: DataFrame, roles: Roles) -> Result<Self> {
-        let state = context.session.state();
-        let config = state.config().clone().with_create_default_catalog_and_schema(true);
-        let state = SessionStateBuilder::new_from_existing(state)
-            .with_catalog_list(Arc::new(MemoryCatalogProviderList::new()))
-            .with_config(config)
-            .build();
-        let session = SessionContext::new_with_state(state);
+        let session = without_tables(context.session.state());
         Ok(Self { context, name, spec: &context.job.audit[name], query, roles, session })
     }
 

@@ -17,9 +17,10 @@ use serde_json::{Value, json};
 
 pub use question::{QUESTIONS, Question};
 
+use crate::context::JobContext;
 use crate::error::{Error, Result, invalid, suggestion};
 use crate::job::{AuditSpec, Job};
-use crate::operator::{Finding, JobContext, Operator, Report};
+use crate::operator::{Finding, Operator, Report};
 use crate::storage::parse_url;
 use answer::{Answered, Asker};
 use roles::Roles;
@@ -35,16 +36,11 @@ pub struct AuditOperator {
 
 #[async_trait]
 impl Operator for AuditOperator {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "audit"
     }
 
-    async fn check(&self, context: &JobContext) -> Result<()> {
-        let problems = self.findings(context).await.into_iter().filter_map(|finding| finding.problem).collect();
-        Error::all(problems)
-    }
-
-    async fn findings(&self, context: &JobContext) -> Vec<Finding> {
+    async fn check(&self, context: &JobContext) -> Vec<Finding> {
         let names = match self.selected(&context.job) {
             Ok(names) => names,
             Err(error) => return vec![Finding::new("[audit]", Err(error))],
@@ -78,7 +74,7 @@ impl Operator for AuditOperator {
         }
         let figures: BTreeMap<&str, Value> =
             audits.iter().map(|audit| (audit.name.as_str(), audit.figures())).collect();
-        Ok(Report { operator: self.name(), text, summary: json!({ "audits": figures }), outputs })
+        Ok(Report::new(self.name(), text, json!({ "audits": figures }), outputs))
     }
 }
 

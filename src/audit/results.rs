@@ -8,9 +8,9 @@ use url::Url;
 
 use super::answer::{Answer, Answered};
 use super::{gauges, locations};
+use crate::context::JobContext;
 use crate::error::Result;
 use crate::metrics::Exposition;
-use crate::operator::JobContext;
 use crate::output::{Outputs, parquet_bytes};
 use crate::storage::child;
 

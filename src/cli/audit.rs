@@ -3,7 +3,7 @@ use counterweight::audit::{AuditOperator, QUESTIONS};
 use counterweight::error::{Error, Result};
 use counterweight::operator::Operator;
 
-use super::{GlobalArgs, JobArgs, print, show};
+use counterweight::command::{GlobalArgs, JobArgs, print, show};
 
 /// Audit the propensities of a job's tables: balance, weights, calibration, estimates
 #[derive(Debug, Args)]

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use clap::Args;
 use counterweight::error::Result;
 use counterweight::experiment::{Experiment, Options, Seeds, experiment};
+use counterweight::external::Program;
 use counterweight::session::Bytes;
 use counterweight::storage::Storage;
 
-use super::progress::StderrEvents;
-use super::{GlobalArgs, ctrl_c, print};
+use counterweight::command::{GlobalArgs, StderrEvents, on_signal, print};
 
 /// Compare methods: train each with every seed on every data set, and report figures over the seeds
 ///
@@ -41,13 +41,15 @@ pub(super) async fn run(global: &GlobalArgs, args: ExperimentArgs) -> Result<()>
     file.seeds = args.seeds.unwrap_or(file.seeds);
     file.parallel = args.parallel.map(usize::from).or(file.parallel);
     file.threads = global.threads.unwrap_or(file.threads);
-    let arguments = global.memory_limit.map(|Bytes(bytes)| format!("--memory-limit={bytes}"));
-    let mut options = Options::new(std::env::current_exe()?);
-    options.arguments = arguments.into_iter().collect();
+    if !args.report_only {
+        Program::default().checked()?;
+    }
+    let mut options = Options::default();
+    options.assignments.extend(global.memory_limit.map(|Bytes(bytes)| format!("session.memory_limit={bytes}")));
     options.report_only = args.report_only;
     options.events = Arc::new(StderrEvents);
-    options.interrupt = ctrl_c();
-    let report = experiment(&file, &Storage::from_env(), &options).await?;
+    options.interrupt = on_signal();
+    let report = experiment(&file, &Arc::new(Storage::from_env()), &options).await?;
     let printed = print(&report.text);
     for url in report.outputs.iter().filter(|url| !url.path().ends_with(".svg")) {
         tracing::info!("wrote {url}");

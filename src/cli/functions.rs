@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 use counterweight::error::Result;
 use datafusion::logical_expr::Documentation;
 
-use super::print;
+use counterweight::command::print;
 
 /// Print the reference of the SQL functions
 #[derive(Debug, Args)]

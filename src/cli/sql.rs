@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
+use counterweight::context::JobContext;
 use counterweight::error::{Error, Result};
-use counterweight::operator::JobContext;
 use counterweight::output::Outputs;
 use counterweight::session::session;
 use counterweight::storage::{Storage, parse_url};
@@ -21,7 +21,7 @@ use url::Url;
 use self::encode::Format;
 use self::execute::{Output, Runner};
 use self::source::{Located, Sources};
-use super::GlobalArgs;
+use counterweight::command::GlobalArgs;
 
 /// Run SQL: from the command line, from files, from standard input, or in an interactive shell
 ///
@@ -102,7 +102,9 @@ async fn run_each(runner: &mut Runner, statements: Vec<Located>) -> Result<()> {
 
 fn open_session(global: &GlobalArgs, args: &SqlArgs, storage: &Arc<Storage>) -> Result<SessionContext> {
     match &args.job {
-        Some(path) => Ok(JobContext::new(global.load(path, &args.set)?, Arc::clone(storage))?.session),
+        Some(path) => {
+            Ok(JobContext::builder(global.load(path, &args.set)?).storage(Arc::clone(storage)).build()?.session)
+        }
         None => session(&global.session_options(), Arc::clone(storage)),
     }
 }

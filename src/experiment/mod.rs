@@ -22,6 +22,8 @@ mod statistics;
 mod summary;
 mod trial;
 
+use std::sync::Arc;
+
 use url::Url;
 
 pub use self::file::{DataVariant, Experiment, MethodVariant, Select};
@@ -59,7 +61,11 @@ pub struct ExperimentReport {
 /// Where the experiment or one of its jobs is invalid, the folder cannot be written, or a process cannot be started;
 /// [`Error::Unfinished`] where another experiment runs in the folder, or [`Options::interrupt`] came. A trial that fails is
 /// not an error: it is in [`ExperimentReport::failures`].
-pub async fn experiment(experiment: &Experiment, storage: &Storage, options: &Options) -> Result<ExperimentReport> {
+pub async fn experiment(
+    experiment: &Experiment,
+    storage: &Arc<Storage>,
+    options: &Options,
+) -> Result<ExperimentReport> {
     let output = parse_url(&experiment.output)?;
     let _lock = if options.report_only { None } else { lock::lock(&output)? };
     let store = Store::new(storage, output.clone());

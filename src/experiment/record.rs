@@ -1,12 +1,14 @@
 //! The records of trials that have ended, and the folder that holds them.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::error::Result;
+use crate::model::{DataRecord, TrainingRecord};
 use crate::output::Outputs;
 use crate::storage::{Storage, child};
-use crate::train::checkpoint::{DataRecord, TrainingRecord};
 
 /// How a trial went.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -72,16 +74,16 @@ impl Record {
 /// The records and models of an experiment's trials, in its folder.
 #[derive(Debug)]
 pub(super) struct Store<'a> {
-    storage: &'a Storage,
+    storage: &'a Arc<Storage>,
     folder: Url,
 }
 
 impl<'a> Store<'a> {
-    pub(super) fn new(storage: &'a Storage, folder: Url) -> Self {
+    pub(super) fn new(storage: &'a Arc<Storage>, folder: Url) -> Self {
         Self { storage, folder }
     }
 
-    pub(super) fn storage(&self) -> &'a Storage {
+    pub(super) fn storage(&self) -> &'a Arc<Storage> {
         self.storage
     }
 

@@ -14,10 +14,8 @@ use super::select::Selection;
 use super::statistics::mean;
 use super::trial::Trial;
 use crate::error::{Error, Result};
+use crate::model::{EpochRecord, Fingerprint, Metrics, Stop};
 use crate::output::parquet_bytes;
-use crate::train::data::Fingerprint;
-use crate::train::evaluation::Metrics;
-use crate::train::trainer::{EpochRecord, Stop};
 
 /// A trial that has ended, with its record.
 #[derive(Debug)]

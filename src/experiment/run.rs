@@ -1,40 +1,33 @@
-//! Runs trials, each in a child process of its own.
+//! Runs trials, each by the operator that trains: in a process of its own, unless a host brings another operator.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures::{StreamExt, stream};
-use tokio::io::AsyncReadExt;
-use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
 use super::file::Experiment;
 use super::record::{Finished, Outcome, Record, Store};
 use super::trial::{Trial, identity};
+use crate::context::JobContext;
 use crate::error::{Context, DIVERGED, Error, Result, invalid};
 use crate::events::{Event, EventSink, NoEvents};
-use crate::job::settings_of;
+use crate::external::ExternalOperator;
+use crate::job::{Job, settings_of};
+use crate::model::{Manifest, Stop};
+use crate::operator::Operator;
 use crate::session::Bytes;
-use crate::train::checkpoint::Manifest;
-use crate::train::trainer::Stop;
-
-/// How long a process has to end after it was asked to.
-const GRACE: Duration = Duration::from_secs(10);
-/// Bytes of a failed trial's messages that its record keeps.
-const ERROR_BYTES: usize = 4 << 10;
 
 /// How an experiment is run, which does not affect what it finds.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Options {
-    /// The `counterweight` program that trains.
-    pub program: PathBuf,
-    /// Arguments of that program, for every trial.
-    pub arguments: Vec<String>,
+    /// Trains the job of a trial.
+    pub trainer: Arc<dyn Operator>,
+    /// Assignments to the job of every trial, as `--set` takes them.
+    pub assignments: Vec<String>,
     /// Runs nothing: reports on the trials that have ended.
     pub report_only: bool,
     /// Hears of every trial that ends.
@@ -43,12 +36,11 @@ pub struct Options {
     pub interrupt: CancellationToken,
 }
 
-impl Options {
-    /// Trains by that program.
-    pub fn new(program: PathBuf) -> Self {
+impl Default for Options {
+    fn default() -> Self {
         Self {
-            program,
-            arguments: Vec::new(),
+            trainer: Arc::new(ExternalOperator::train()),
+            assignments: Vec::new(),
             report_only: false,
             events: Arc::new(NoEvents),
             interrupt: CancellationToken::new(),
@@ -127,13 +119,15 @@ impl<'a> Runner<'a> {
             return Ok(None);
         }
         let start = Instant::now();
-        let mut command = self.command(&trial)?;
-        let mut child = command.spawn().context(|| format!("cannot start {}", self.options.program.display()))?;
-        let Some(failure) = failure(&mut child, interrupt).await? else { return Ok(None) };
-        let outcome = match failure {
-            Some((Some(code), error)) if code == i32::from(DIVERGED) => Outcome::Diverged { error },
-            Some((_, error)) => Outcome::Failed { error },
-            None => self.outcome(&trial).await?,
+        let trained = self.options.trainer.run(&self.context(&trial)?).await;
+        // It may have ended because of the interruption.
+        if interrupt.is_cancelled() {
+            return Ok(None);
+        }
+        let outcome = match trained {
+            Ok(_) => self.outcome(&trial).await?,
+            Err(error) if error.exit_code() == DIVERGED => Outcome::Diverged { error: error.to_string() },
+            Err(error) => Outcome::Failed { error: error.to_string() },
         };
         let record = Record { id: trial.id.clone(), wall_seconds: start.elapsed().as_secs_f64(), outcome };
         let record = self.store.write(&record).await?;
@@ -145,19 +139,17 @@ impl<'a> Runner<'a> {
         Ok(Some(record))
     }
 
-    fn command(&self, trial: &Trial) -> Result<Command> {
-        let mut command = Command::new(&self.options.program);
-        command.args(&self.options.arguments).args(["--log", "error", "--log-format", "text"]);
-        command.args(["--threads", &self.experiment.threads.to_string()]);
-        command.arg("train").arg(&self.experiment.job).arg("--until-stdin-ends");
-        for assignment in &trial.assignments {
-            command.args(["--set", assignment]);
-        }
-        command.args(["--set", &format!("train.output={}", self.store.model(&trial.id)?)]);
-        // A terminal's Ctrl-C goes to a whole process group: the trials hear of it from us.
-        command.process_group(0);
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
-        Ok(command)
+    /// The context of a trial's job.
+    fn context(&self, trial: &Trial) -> Result<JobContext> {
+        let mut assignments = trial.assignments.clone();
+        assignments.extend(self.options.assignments.iter().cloned());
+        assignments.push(format!("session.threads={}", self.experiment.threads));
+        assignments.push(format!("train.output={}", self.store.model(&trial.id)?));
+        JobContext::builder(Job::load(&self.experiment.job, &assignments)?)
+            .storage(Arc::clone(self.store.storage()))
+            .events(Arc::new(NoEvents))
+            .interrupt(self.options.interrupt.child_token())
+            .build()
     }
 
     /// What the manifest says of the model that a trial wrote.
@@ -175,39 +167,6 @@ impl<'a> Runner<'a> {
         }
         Ok(Outcome::Finished(Box::new(Finished { data, training })))
     }
-}
-
-/// Waits for a process: none where it was interrupted, else, if it failed, its exit code and error.
-async fn failure(child: &mut Child, interrupt: &CancellationToken) -> Result<Option<Option<(Option<i32>, String)>>> {
-    let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
-    let ended = async {
-        let mut messages = Vec::new();
-        if let Some(mut stderr) = stderr {
-            stderr.read_to_end(&mut messages).await?;
-        }
-        Ok::<_, Error>((child.wait().await?, messages))
-    };
-    let (status, messages) = tokio::select! {
-        ended = ended => ended?,
-        () = interrupt.cancelled() => {
-            drop(stdin);
-            if tokio::time::timeout(GRACE, child.wait()).await.is_err() {
-                child.kill().await?;
-            }
-            return Ok(None);
-        }
-    };
-    // It may have ended because of the interruption.
-    if interrupt.is_cancelled() {
-        return Ok(None);
-    }
-    if status.success() {
-        return Ok(Some(None));
-    }
-    let kept = &messages[messages.len().saturating_sub(ERROR_BYTES)..];
-    let text = String::from_utf8_lossy(kept).trim().trim_start_matches("counterweight: ").to_owned();
-    let text = if text.is_empty() { format!("the process ended with {status}, and said nothing") } else { text };
-    Ok(Some(Some((status.code(), text))))
 }
 
 /// How many trials fit the machine.
@@ -273,37 +232,6 @@ impl<'a> Progress<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    async fn ended(script: &str, interrupt: &CancellationToken) -> Option<Option<(Option<i32>, String)>> {
-        let mut command = Command::new("sh");
-        command.args(["-c", script]).stdin(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        failure(&mut command.spawn().unwrap(), interrupt).await.unwrap()
-    }
-
-    #[tokio::test]
-    async fn a_process_succeeds_or_says_why_not() {
-        let never = CancellationToken::new();
-        assert_eq!(ended("exit 0", &never).await, Some(None));
-        assert_eq!(ended("echo 'counterweight: no' >&2; exit 3", &never).await, Some(Some((Some(3), "no".to_owned()))));
-        let (code, killed) = ended("kill -9 $$", &never).await.unwrap().unwrap();
-        assert!(code.is_none() && killed.contains("signal: 9"), "{killed}");
-    }
-
-    #[tokio::test]
-    async fn an_interrupt_ends_standard_input() {
-        let interrupt = CancellationToken::new();
-        let folder = tempfile::tempdir().unwrap();
-        let heard = folder.path().join("heard");
-        let script = format!("cat > /dev/null; touch {}", heard.display());
-        let soon = async {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            assert!(!heard.exists());
-            interrupt.cancel();
-        };
-        let (outcome, ()) = tokio::join!(ended(&script, &interrupt), soon);
-        assert_eq!(outcome, None);
-        assert!(heard.exists(), "the process ended by itself");
-    }
 
     #[test]
     fn there_is_room_for_one_trial_at_least() {

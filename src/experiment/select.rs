@@ -115,5 +115,5 @@ fn selection_seeds(experiment: &Experiment) -> &[u64] {
 
 /// Whether a larger value of the metric is a better one.
 pub(super) fn higher_is_better(metric: Metric) -> bool {
-    crate::train::evaluation::is_better(metric, Some(1.0), Some(0.0))
+    crate::model::is_better(metric, Some(1.0), Some(0.0))
 }

@@ -9,7 +9,7 @@ use super::select::{Selection, higher_is_better};
 use super::settings::Settings;
 use super::statistics::{mean, paired_t_test, signed_rank_test, standard_deviation};
 use crate::job::Metric;
-use crate::train::trainer::EpochRecord;
+use crate::model::EpochRecord;
 
 /// What the trials say, data set by data set.
 #[derive(Debug)]
@@ -200,9 +200,9 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::train::checkpoint::{DataRecord, MemberRecord, TrainingRecord};
-    use crate::train::evaluation::Metrics;
-    use crate::train::trainer::Stop;
+    use crate::model::Metrics;
+    use crate::model::Stop;
+    use crate::model::{DataRecord, MemberRecord, TrainingRecord};
 
     /// A trial whose AUC is `auc` on the test rows and `history` on the validation rows, epoch by epoch.
     fn trial(auc: f64, bmse: f64, history: &[f64]) -> Finished {

@@ -1,0 +1,131 @@
+//! Arguments that more than one executable takes.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+
+use super::{StderrEvents, on_signal};
+use crate::context::JobContext;
+use crate::error::Result;
+use crate::job::{DeviceSpec, Job};
+use crate::session::{Bytes, SessionOptions};
+
+/// The arguments of every subcommand.
+#[derive(Debug, Args)]
+pub struct GlobalArgs {
+    /// How log lines look on standard error
+    #[arg(long, global = true, value_enum, default_value_t, env = "COUNTERWEIGHT_LOG_FORMAT")]
+    pub log_format: LogFormat,
+    /// Which log lines are shown, such as `debug` or `counterweight=trace`
+    #[arg(long, global = true, default_value = "info", env = "COUNTERWEIGHT_LOG")]
+    pub log: String,
+    /// Bytes that queries may hold before they spill, such as 512MB or 2GiB
+    #[arg(long, global = true, value_name = "BYTES")]
+    pub memory_limit: Option<Bytes>,
+    /// Threads that run queries and train models
+    #[arg(long, global = true, value_name = "N")]
+    pub threads: Option<usize>,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub enum LogFormat {
+    /// One line of text an event
+    #[default]
+    Text,
+    /// One JSON object an event
+    Json,
+}
+
+impl GlobalArgs {
+    /// Reads a job. What the command line says of the session wins.
+    pub fn load(&self, job: &Path, set: &[String]) -> Result<Job> {
+        let memory_limit = self.memory_limit.map(|Bytes(bytes)| format!("session.memory_limit={bytes}"));
+        let threads = self.threads.map(|threads| format!("session.threads={threads}"));
+        let set: Vec<String> = set.iter().cloned().chain(memory_limit).chain(threads).collect();
+        Job::load(job, &set)
+    }
+
+    /// The session of a command that has no job.
+    pub fn session_options(&self) -> SessionOptions {
+        SessionOptions { memory_limit: self.memory_limit, threads: self.threads, ..SessionOptions::default() }
+    }
+}
+
+/// The arguments of every subcommand that runs a job.
+#[derive(Debug, Args)]
+pub struct JobArgs {
+    /// The job file
+    #[arg(value_name = "JOB")]
+    pub job: PathBuf,
+    /// Set a key of the job, such as `vars.dir=/data`, `seed=3` or `train.loss.phi="K"`; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+impl JobArgs {
+    /// Reads the job.
+    pub fn load(&self, global: &GlobalArgs) -> Result<Job> {
+        global.load(&self.job, &self.set)
+    }
+
+    /// The context that the job's operators run in: Ctrl-C interrupts it, and its events are shown on the terminal.
+    pub fn context(&self, global: &GlobalArgs) -> Result<JobContext> {
+        JobContext::builder(self.load(global)?).events(Arc::new(StderrEvents)).interrupt(on_signal()).build()
+    }
+}
+
+/// The arguments of a subcommand that runs a job's models.
+#[derive(Debug, Args)]
+pub struct ModelArgs {
+    #[command(flatten)]
+    job: JobArgs,
+    /// Where the models run: auto, cpu or cuda:0; wins over the job's `device`
+    #[arg(long)]
+    device: Option<DeviceSpec>,
+}
+
+impl ModelArgs {
+    /// The context that the job's models run in, after `set`.
+    fn context(&self, global: &GlobalArgs, set: impl Iterator<Item = String>) -> Result<JobContext> {
+        let device = self.device.map(|device| format!("device={device}"));
+        let set = self.job.set.iter().cloned().chain(device).chain(set).collect();
+        JobArgs { job: self.job.job.clone(), set }.context(global)
+    }
+}
+
+/// Train the models of a job's [train] section, and write them to its output folder
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    #[command(flatten)]
+    models: ModelArgs,
+    /// Resume an interrupted run of the same job, or train from the start where there is none
+    #[arg(long)]
+    resume: bool,
+    /// Show what the seconds of an epoch are spent on
+    #[arg(long)]
+    timing: bool,
+}
+
+impl TrainArgs {
+    /// The context to train in.
+    pub fn context(&self, global: &GlobalArgs) -> Result<JobContext> {
+        let given = [(self.resume, "train.checkpoint.resume"), (self.timing, "train.timing")];
+        self.models.context(global, given.iter().filter_map(|(given, key)| given.then(|| format!("{key}=true"))))
+    }
+}
+
+/// Write a job's [score] table again, with the propensity and prediction of a trained model
+#[derive(Debug, Args)]
+pub struct ScoreArgs {
+    #[command(flatten)]
+    models: ModelArgs,
+}
+
+impl ScoreArgs {
+    /// The context to score in.
+    pub fn context(&self, global: &GlobalArgs) -> Result<JobContext> {
+        self.models.context(global, std::iter::empty())
+    }
+}

@@ -1,0 +1,295 @@
+//! What operators run in: a job, a session that has its tables, its stores, and ways to tell and to be told.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::array::{Array, AsArray};
+use datafusion::arrow::datatypes::Float64Type;
+use datafusion::catalog::TableProvider;
+use datafusion::common::TableReference;
+use datafusion::dataframe::DataFrame;
+use datafusion::execution::context::SessionState;
+use datafusion::prelude::SessionContext;
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Context, Error, Result};
+use crate::events::{EventSink, LogEvents};
+use crate::job::Job;
+use crate::operator::{Operator, operators};
+use crate::session::{TableSource, open_table, require_file, session_beside, session_with, without_tables};
+use crate::storage::{Storage, parse_url};
+
+/// Relative difference that makes a figure another than was expected.
+const EXPECTED_TO: f64 = 1e-9;
+
+/// A job, and what its operators work with. A clone is the same context.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct JobContext {
+    /// The job.
+    pub job: Arc<Job>,
+    /// A session that has the job's tables by name, each opened when a query first reads it.
+    pub session: SessionContext,
+    /// The stores that the session reads from and outputs go to.
+    pub storage: Arc<Storage>,
+    /// Who is told how work goes.
+    pub events: Arc<dyn EventSink>,
+    /// Asks a running operator to end early, keeping what is worth keeping.
+    pub interrupt: CancellationToken,
+    operators: Vec<Arc<dyn Operator>>,
+}
+
+/// Makes a [`JobContext`]. What the host does not bring is ours.
+#[must_use]
+pub struct JobContextBuilder {
+    job: Job,
+    session: Option<SessionContext>,
+    storage: Option<Arc<Storage>>,
+    events: Arc<dyn EventSink>,
+    interrupt: CancellationToken,
+    operators: Vec<Arc<dyn Operator>>,
+}
+
+impl JobContextBuilder {
+    /// A session of the host's: its catalogs, functions, stores, memory pool and configuration. It stays as it is.
+    ///
+    /// Queries of the job see its tables beside those of the job: where both have a table of one name, the bare name means
+    /// the job's, and the host's has its qualified one. The job's `[session]` is not used.
+    pub fn session(mut self, session: SessionContext) -> Self {
+        self.session = Some(session);
+        self
+    }
+
+    /// The stores of the job's inputs and outputs; by default those that the environment configures.
+    pub fn storage(mut self, storage: Arc<Storage>) -> Self {
+        self.storage = Some(storage);
+        self
+    }
+
+    /// Who is told how work goes; by default [`LogEvents`].
+    pub fn events(mut self, events: Arc<dyn EventSink>) -> Self {
+        self.events = events;
+        self
+    }
+
+    /// A token of the host's that ends work early. No operator cancels it.
+    pub fn interrupt(mut self, interrupt: CancellationToken) -> Self {
+        self.interrupt = interrupt;
+        self
+    }
+
+    /// An operator beside those of the job, or in the place of the one that has its name: a host that links
+    /// `counterweight-train` gives its operators here.
+    pub fn operator(mut self, operator: Arc<dyn Operator>) -> Self {
+        self.operators.push(operator);
+        self
+    }
+
+    /// The context. Reads nothing yet: an operator needs only the tables that its own queries read.
+    ///
+    /// # Errors
+    /// Where the job asks for a session that cannot be made.
+    pub fn build(self) -> Result<JobContext> {
+        let Self { job, session, storage, events, interrupt, operators: given } = self;
+        let job = Arc::new(job);
+        let storage = storage.unwrap_or_else(|| Arc::new(Storage::from_env()));
+        let tables: Vec<Arc<dyn TableSource>> = vec![Arc::new(JobTables::new(Arc::clone(&job)))];
+        let session = match session {
+            Some(host) => session_beside(&host, Arc::clone(&storage), tables)?,
+            None => session_with(&job.session, Arc::clone(&storage), tables)?,
+        };
+        let mut operators = operators(&job);
+        for operator in given {
+            match operators.iter_mut().find(|known| known.name() == operator.name()) {
+                Some(known) => *known = operator,
+                None => operators.push(operator),
+            }
+        }
+        Ok(JobContext { job, session, storage, events, interrupt, operators })
+    }
+}
+
+impl JobContext {
+    /// Starts to make the context of `job`.
+    pub fn builder(job: Job) -> JobContextBuilder {
+        JobContextBuilder {
+            job,
+            session: None,
+            storage: None,
+            events: Arc::new(LogEvents),
+            interrupt: CancellationToken::new(),
+            operators: Vec::new(),
+        }
+    }
+
+    /// The operators that have work in the job, in the order in which they run: [`operators`], and the host's.
+    pub fn operators(&self) -> &[Arc<dyn Operator>] {
+        &self.operators
+    }
+
+    /// The same context with a token of its own: cancelled with this one's, and without effect on it.
+    pub fn child(&self) -> Self {
+        Self { interrupt: self.interrupt.child_token(), ..self.clone() }
+    }
+
+    /// Opens the job's input table of that name.
+    ///
+    /// # Errors
+    /// Where it has no files or cannot be read; the message names it.
+    pub async fn open_table(&self, name: &str) -> Result<()> {
+        self.session.table_provider(TableReference::bare(name)).await?;
+        Ok(())
+    }
+
+    /// Whether the input table of that name is the output of the job's own `[score]`, which has not run.
+    pub async fn is_to_be_scored(&self, name: &str) -> bool {
+        let Some(score) = &self.job.score else { return false };
+        let folder = |text: &str| parse_url(text).map(|url| url.as_str().trim_end_matches('/').to_owned());
+        let table = &self.job.tables[name].url;
+        let is_output = matches!((folder(table), folder(&score.output)), (Ok(table), Ok(output)) if table == output);
+        is_output && require_file(&self.session.state(), table).await.is_err_and(|error| error.is_invalid_input())
+    }
+
+    /// Plans the query that the job gives under `key`.
+    ///
+    /// # Errors
+    /// [`Error::ToBeScored`] where it reads a table that `[score]` of the same job is yet to write.
+    pub async fn query(&self, key: &str, sql: &str) -> Result<DataFrame> {
+        let state = self.session.state();
+        let statement = state.sql_to_statement(sql, &state.config().options().sql_parser.dialect);
+        let read = statement.and_then(|statement| state.resolve_table_references(&statement));
+        for table in read.iter().flatten().map(TableReference::table) {
+            if self.job.tables.contains_key(table) && self.is_to_be_scored(table).await {
+                return Err(Error::ToBeScored { key: key.to_owned(), table: table.to_owned() });
+            }
+        }
+        self.session.sql(sql).await.context(|| format!("{key} does not plan"))
+    }
+}
+
+/// The tables of a job. Each is opened once.
+#[derive(Debug)]
+struct JobTables {
+    job: Arc<Job>,
+    opened: Mutex<HashMap<String, Arc<dyn TableProvider>>>,
+}
+
+impl JobTables {
+    fn new(job: Arc<Job>) -> Self {
+        Self { job, opened: Mutex::default() }
+    }
+}
+
+#[async_trait]
+impl TableSource for JobTables {
+    fn names(&self) -> Vec<String> {
+        self.job.tables.keys().cloned().collect()
+    }
+
+    async fn open(&self, state: &SessionState, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        let Some(spec) = self.job.tables.get(name) else { return Ok(None) };
+        if let Some(table) = self.opened.lock().get(name) {
+            return Ok(Some(Arc::clone(table)));
+        }
+        let table = open_table(state, &spec.url, &spec.format()).await.context(|| format!("[tables.{name}]"))?;
+        check_expectations(state, name, &table, &spec.expect).await?;
+        self.opened.lock().insert(name.to_owned(), Arc::clone(&table));
+        Ok(Some(table))
+    }
+}
+
+/// Refuses the table of that name unless each aggregate of `expect` has its value, but for rounding.
+async fn check_expectations(
+    state: &SessionState,
+    name: &str,
+    table: &Arc<dyn TableProvider>,
+    expect: &BTreeMap<String, f64>,
+) -> Result<()> {
+    if expect.is_empty() {
+        return Ok(());
+    }
+    let figures: Vec<String> = expect.keys().map(|aggregate| format!("CAST({aggregate} AS DOUBLE)")).collect();
+    let sql = format!("SELECT {} FROM \"{}\"", figures.join(", "), name.replace('"', "\"\""));
+    let session = without_tables(state.clone());
+    session.register_table(TableReference::bare(name), Arc::clone(table))?;
+    let batches = async { session.sql(&sql).await?.collect().await };
+    let batches = batches.await.context(|| format!("[tables.{name}.expect]"))?;
+    let found = |column| batches.first().map(|row| row.column(column).as_primitive::<Float64Type>());
+    let mut problems = Vec::new();
+    for (column, (aggregate, expected)) in expect.iter().enumerate() {
+        let value = found(column).filter(|value| value.is_valid(0)).map(|value| value.value(0));
+        if value.is_none_or(|value| (value - expected).abs() > EXPECTED_TO * expected.abs()) {
+            let value = value.map_or("NULL".to_owned(), |value| value.to_string());
+            problems.push(Error::Invalid(format!(
+                "[tables.{name}.expect]: {aggregate} is {value}, and {expected} is expected; \
+                 see whether tables.{name}.url names the right files, whole"
+            )));
+        }
+    }
+    Error::all(problems)
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::prelude::{col, lit};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_table_is_opened_when_it_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("here.csv"), "x\n1\n2\n").unwrap();
+        let job =
+            "name = \"lazy\"\n[tables.here]\nurl = \"${dir}/here.csv\"\n[tables.absent]\nurl = \"${dir}/absent.csv\"\n";
+        let job = Job::parse(job, &[format!("vars.dir={}", folder.path().display())]).unwrap();
+        let context = JobContext::builder(job).storage(Arc::new(Storage::new([]))).build().unwrap();
+
+        let rows = context.query("q", "SELECT * FROM here").await.unwrap();
+        assert_eq!(rows.count().await.unwrap(), 2);
+        let twice = context.query("q", "SELECT * FROM here AS a, here AS b").await.unwrap();
+        assert_eq!(twice.count().await.unwrap(), 4);
+        let error = context.query("q", "SELECT * FROM absent").await.unwrap_err().to_string();
+        assert!(error.contains("[tables.absent]") && error.contains("there is no file there"), "{error}");
+
+        context.session.sql("CREATE VIEW double AS SELECT 2 * x AS y FROM here").await.unwrap();
+        let sum = context.query("q", "SELECT sum(y) AS s FROM double").await.unwrap().to_string().await.unwrap();
+        assert!(sum.contains("| 6 |"), "{sum}");
+
+        let listed = context.session.sql("SHOW TABLES").await.unwrap();
+        let listed = listed.filter(col("table_schema").eq(lit("public"))).unwrap();
+        let listed = listed.select_columns(&["table_name", "table_type"]).unwrap().sort_by(vec![col("table_name")]);
+        let listed = listed.unwrap().to_string().await.unwrap();
+        for (name, kind) in [("absent", "BASE TABLE"), ("double", "VIEW"), ("here", "BASE TABLE")] {
+            assert!(listed.lines().any(|line| line.contains(name) && line.contains(kind)), "{listed}");
+        }
+        assert_eq!(listed.lines().count(), 3 + 4, "{listed}");
+    }
+
+    #[tokio::test]
+    async fn a_table_is_what_is_expected_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("log.csv"), "u,i\n1,1\n1,2\n2,2\n").unwrap();
+        let expect = "[tables.log.expect]\n\"count(*)\" = 3\n\"count(DISTINCT u)\" = 2\n\
+                      \"round(count(*) / (1.0 * count(DISTINCT u) * count(DISTINCT i)), 2)\" = 0.75\n";
+        let context = |expect: &str| {
+            let job = format!("name = \"x\"\n[tables.log]\nurl = \"{}/log.csv\"\n{expect}", folder.path().display());
+            JobContext::builder(Job::parse(&job, &[]).unwrap()).storage(Arc::new(Storage::new([]))).build().unwrap()
+        };
+        assert_eq!(context(expect).query("q", "SELECT * FROM log").await.unwrap().count().await.unwrap(), 3);
+
+        let wrong = expect.replace("= 2", "= 4").replace("0.75", "0.5");
+        let context_of_wrong = context(&wrong);
+        for _ in 0..2 {
+            let error = context_of_wrong.open_table("log").await.unwrap_err();
+            let text = error.to_string();
+            assert!(error.is_invalid_input(), "{text}");
+            assert!(text.contains("count(DISTINCT u) is 2, and 4 is expected"), "{text}");
+            assert!(text.contains("is 0.75, and 0.5 is expected") && !text.contains("count(*) is 3"), "{text}");
+        }
+        let unknown = context(&expect.replace("DISTINCT u)\" = 2", "DISTINCT w)\" = 2"));
+        let error = unknown.open_table("log").await.unwrap_err().to_string();
+        assert!(error.contains("[tables.log.expect]") && error.contains('w'), "{error}");
+    }
+}

@@ -1,0 +1,9 @@
+//! The epoch loop: steps, optimisers, evaluation, and what an ensemble of models makes of it.
+
+mod adam;
+pub mod divergence;
+pub mod ensemble;
+pub mod evaluation;
+pub(crate) mod threads;
+pub mod timing;
+pub mod trainer;
