@@ -51,7 +51,7 @@ pub struct Experiment {
     pub grid: Toml,
     /// Draws candidates from ranges, in place of `grid`.
     pub search: Option<Search>,
-    /// How one of several candidates is chosen.
+    /// How one of several candidates is selected.
     #[serde(default)]
     pub select: Select,
     /// Trials at a time; by default as many as cores and memory allow.
@@ -104,7 +104,7 @@ pub struct DataVariant {
     pub set: Toml,
 }
 
-/// How one of several candidates is chosen: on the validation set, never on the test set.
+/// How one of several candidates is selected: on the validation set, never on the test set.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]

@@ -3,7 +3,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use super::columns::{Event, record_batch, schema, segment_names};
+use super::columns::{Columns, Event};
 use super::world::{DEVICES, POSITIONS, Stream, World, choose, random};
 use super::{Simulation, Tally};
 use crate::error::Result;
@@ -31,8 +31,7 @@ pub enum Sample {
 pub struct Simulator {
     config: Simulation,
     world: World,
-    schema: SchemaRef,
-    segments: Vec<String>,
+    columns: Columns,
 }
 
 impl Simulator {
@@ -42,8 +41,7 @@ impl Simulator {
     /// Where a setting describes no data; see [`Simulation::validate`].
     pub fn new(config: Simulation) -> Result<Self> {
         config.validate()?;
-        let (schema, segments) = (schema(&config), segment_names(config.segments));
-        Ok(Self { world: World::new(&config), config, schema, segments })
+        Ok(Self { world: World::new(&config), columns: Columns::new(&config), config })
     }
 
     /// The settings.
@@ -53,7 +51,7 @@ impl Simulator {
 
     /// The columns of every chunk.
     pub fn schema(&self) -> &SchemaRef {
-        &self.schema
+        self.columns.schema()
     }
 
     /// The number of chunks of `sample`.
@@ -96,7 +94,7 @@ impl Simulator {
                 }
             }
         }
-        Ok((record_batch(&self.schema, &self.world, &self.segments, &events)?, tally))
+        Ok((self.columns.batch(&self.world, &events)?, tally))
     }
 
     /// Users whose treated pairs are expected to fill a chunk.
