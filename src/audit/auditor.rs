@@ -14,9 +14,9 @@ use super::figures::{json_rows, plain};
 use super::outcome::{AuditOutcome, CheckResult, Part};
 use super::roles::Roles;
 use super::settings::Settings;
+use crate::context::JobContext;
 use crate::error::{Context, Error, Result};
 use crate::job::AuditSpec;
-use crate::context::JobContext;
 use crate::operator::Finding;
 use crate::session::without_tables;
 

@@ -11,7 +11,7 @@ use super::grid::combinations;
 use super::search::{Range, ScoredCandidate, Search, propose};
 use super::seeds::Seeds;
 use super::settings::{Keys, Settings, assignment, is_value, leaves};
-use crate::error::{Context, Error, Result, invalid, suggestion};
+use crate::error::{Context, Result, invalid, suggestion};
 use crate::job::{Metric, parse_toml, read};
 use crate::session::Bytes;
 
