@@ -67,7 +67,7 @@ for p in $propensities; do
   sql --output "$folder/$p.parquet" -c "
     SELECT
       avg(prediction * prediction - 2 * prediction * true_conversion + true_conversion) AS ideal,
-      naive_treated(treated, e) AS naive,
+      naive_treated(treated, e) AS naive_treated,
       eib(treated, e, imputed_error) AS eib,
       ips(treated, $p, e) AS ips,
       snips(treated, $p, e) AS snips,
@@ -100,7 +100,7 @@ figures() {
 
 echo "| estimate: bias, SD, RMSE in % of the ideal loss | true p | learned p | wrong p |"
 echo "|---|---|---|---|"
-figures naive "mean over treated rows: MF"
+figures naive_treated "naive_treated, the mean over treated rows: MF"
 figures eib "EIB"
 figures ips "IPS: IPS, Multi-IPS, ESCM2-IPS"
 figures snips "SNIPS: SNIPS, StableDR"

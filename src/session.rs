@@ -28,6 +28,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::TryStreamExt;
 use object_store::{ObjectMeta, ObjectStore};
 use parking_lot::RwLock;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -35,29 +36,31 @@ use crate::error::{Context, Error, Result, invalid, suggestion};
 use crate::storage::{Storage, parse_url};
 
 /// What a session may use of the machine. The defaults are DataFusion's: all cores, no memory limit.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SessionOptions {
     /// Bytes that queries may hold before they spill, as `"512MB"` or `"2GiB"`.
     pub memory_limit: Option<Bytes>,
     /// Threads that run queries, and partitions of a scan.
+    #[schemars(range(min = 1))]
     pub threads: Option<usize>,
     /// Where sorts and aggregations spill; the system's temporary directory by default.
     pub spill_directory: Option<PathBuf>,
     /// Rows of a batch.
+    #[schemars(range(min = 1))]
     pub batch_size: Option<usize>,
 }
 
 /// A number of bytes, written `1024`, `"512MB"` (10⁶) or `"2GiB"` (2³⁰).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "BytesText", into = "u64")]
 pub struct Bytes(pub u64);
 
-#[derive(Deserialize)]
-#[serde(untagged)]
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "a number of bytes, such as 1024, \"512MB\" or \"2GiB\", is wanted")]
 enum BytesText {
-    Number(u64),
-    Text(String),
+    Number(#[schemars(range(min = 1))] u64),
+    Text(#[schemars(regex(pattern = r"^ *[0-9.]+ *([KkMmGgTt][Ii]?)?[Bb]? *$"))] String),
 }
 
 impl TryFrom<BytesText> for Bytes {
@@ -264,19 +267,18 @@ fn state_of(session: &Weak<RwLock<SessionState>>) -> Result<SessionState, DataFu
     Ok(session.read().clone())
 }
 
-/// How the files of a table are read.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+/// How the files of a table are read: the keys of a job's [`TableSpec`](crate::job::TableSpec).
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct TableFormat {
-    /// `parquet`, `csv`, `tsv`, `ndjson` or `arrow`; by default what the file's extension says.
+    /// See [`TableSpec::format`](crate::job::TableSpec::format).
     pub format: Option<String>,
-    /// `gzip`, `zstd`, `bzip2` or `xz`, of CSV and NDJSON; by default what the file's extension says.
+    /// See [`TableSpec::compression`](crate::job::TableSpec::compression).
     pub compression: Option<String>,
-    /// Whether a CSV file starts with a line of column names; by default it does.
+    /// See [`TableSpec::header`](crate::job::TableSpec::header).
     pub header: Option<bool>,
-    /// What separates the columns of a CSV file; a comma by default.
+    /// See [`TableSpec::delimiter`](crate::job::TableSpec::delimiter).
     pub delimiter: Option<char>,
-    /// The columns as SQL declares them, `"user_id BIGINT, rating DOUBLE"`; inferred by default.
+    /// See [`TableSpec::schema`](crate::job::TableSpec::schema).
     pub schema: Option<String>,
 }
 

@@ -79,7 +79,7 @@ impl<'a> Asker<'a> {
         findings
     }
 
-    fn lack(&self, question: &Question) -> Option<&'static str> {
+    fn lack(&self, question: &Question) -> Option<String> {
         question.needs().find_map(|column| self.roles.lacks(column))
     }
 
@@ -116,7 +116,7 @@ impl<'a> Asker<'a> {
             phi: self.roles.phi_names(),
             phi_columns: self.roles.phi_columns(),
             bounds: self.spec.propensity_bounds,
-            lambda: self.spec.balance_weight,
+            lambda: self.spec.lambda,
             bins: self.spec.propensity_bins,
             worst: self.spec.worst,
             days: self.spec.days,
@@ -157,7 +157,7 @@ pub(super) struct Answered {
     pub(super) took: Duration,
     pub(super) answers: Vec<Answer>,
     /// Questions that were left out, and why.
-    pub(super) skipped: Vec<(Question, &'static str)>,
+    pub(super) skipped: Vec<(Question, String)>,
 }
 
 /// The answer to one question.
@@ -183,7 +183,7 @@ impl Answered {
         let questions: Map<_, _> =
             self.answers.iter().map(|answer| (answer.question.name.to_owned(), answer.figures())).collect();
         let skipped: Map<_, _> =
-            self.skipped.iter().map(|(question, reason)| (question.name.to_owned(), (*reason).into())).collect();
+            self.skipped.iter().map(|(question, reason)| (question.name.to_owned(), reason.as_str().into())).collect();
         json!({
             "table": self.table,
             "phi": self.phi,

@@ -1,50 +1,45 @@
 //! Which column of an audited query plays which role, and what that makes of the view `audited`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use datafusion::arrow::datatypes::DataType;
-use datafusion::common::{Column, DFSchema};
+use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::dataframe::DataFrame;
 use datafusion::error::DataFusionError;
 use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::{Expr, cast, lit};
 
 use crate::error::{Error, Result, nearest};
-use crate::job::{AuditSpec, Columns, Job, PointLoss};
+use crate::job::{AuditSpec, ColumnKind, Job, PointLoss, Role};
 use crate::session::is_vector;
 
-/// What a role's column may hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// A number.
-    Number,
-    /// A number or a boolean.
-    Flag,
-    /// A number, a boolean or a vector of numbers.
-    Representation,
-    /// Anything that can be grouped by.
-    Any,
-}
+/// Roles without which there is no audit.
+const REQUIRED: [Role; 2] = [Role::Treated, Role::Propensity];
 
-impl Kind {
-    fn admits(self, data_type: &DataType) -> bool {
-        match self {
-            Kind::Number => data_type.is_numeric(),
-            Kind::Flag => data_type.is_numeric() || *data_type == DataType::Boolean,
-            Kind::Representation => Kind::Flag.admits(data_type) || is_vector(data_type),
-            Kind::Any => !data_type.is_nested(),
-        }
+/// Whether a column in a role of that kind may hold such values.
+fn admits(kind: ColumnKind, data_type: &DataType) -> bool {
+    let is_flag = data_type.is_numeric() || *data_type == DataType::Boolean;
+    match kind {
+        ColumnKind::Number => data_type.is_numeric(),
+        ColumnKind::Flag => is_flag,
+        ColumnKind::Representation => is_flag || is_vector(data_type),
+        ColumnKind::Identity | ColumnKind::Any => !data_type.is_nested(),
     }
 }
 
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Kind::Number => "a number",
-            Kind::Flag => "a number or a boolean",
-            Kind::Representation => "a number, or a vector of FLOAT or DOUBLE",
-            Kind::Any => "text, a number, a boolean or a date",
-        })
+/// The roles that an audit reads: all but the identities.
+fn roles() -> impl Iterator<Item = Role> {
+    Role::ALL.iter().copied().filter(|role| role.kind() != ColumnKind::Identity)
+}
+
+fn in_words(kind: ColumnKind) -> &'static str {
+    match kind {
+        ColumnKind::Identity => "an integer or text",
+        ColumnKind::Number => "a number",
+        ColumnKind::Flag => "a number or a boolean",
+        ColumnKind::Representation => "a number, or a vector of FLOAT or DOUBLE",
+        ColumnKind::Any => "text, a number, a boolean or a date",
     }
 }
 
@@ -58,17 +53,8 @@ struct Found {
 /// The columns that play the roles of an audit.
 #[derive(Debug, Clone)]
 pub(super) struct Roles {
-    treated: Found,
-    propensity: Found,
-    propensity_before: Option<Found>,
-    outcome: Option<Found>,
-    prediction: Option<Found>,
-    error: Option<Found>,
-    imputed_error: Option<Found>,
-    true_conversion: Option<Found>,
-    true_propensity: Option<Found>,
-    day: Option<Found>,
-    phi: Vec<Found>,
+    /// One, or of φ several, for each role that has any.
+    found: BTreeMap<Role, Vec<Found>>,
     segments: Vec<Found>,
     loss: PointLoss,
 }
@@ -81,54 +67,35 @@ impl Roles {
     /// holds what its role cannot be. Each names the role, the job's key and a cure.
     pub(super) fn resolve(job: &Job, audit: &str, schema: &DFSchema) -> Result<Self, Vec<Error>> {
         let spec = &job.audit[audit];
-        let Columns {
-            user: _,
-            item: _,
-            treated,
-            outcome,
-            propensity,
-            propensity_before,
-            prediction,
-            error,
-            imputed_error,
-            phi,
-            true_conversion,
-            true_propensity,
-            day,
-        } = job.columns.overridden(&spec.columns);
+        let columns = job.columns.overridden(&spec.columns);
         let mut finder = Finder { spec, audit, schema, problems: Vec::new() };
-        let treated = finder.required("treated", treated, Kind::Flag, "1 where the row was clicked, exposed or rated");
-        let propensity = finder.required("propensity", propensity, Kind::Number, "the probability of being treated");
-        let propensity_before = finder.optional("propensity_before", propensity_before, Kind::Number);
-        let outcome = finder.optional("outcome", outcome, Kind::Flag);
-        let prediction = finder.optional("prediction", prediction, Kind::Number);
-        let error = finder.optional("error", error, Kind::Number);
-        let imputed_error = finder.optional("imputed_error", imputed_error, Kind::Number);
-        let true_conversion = finder.optional("true_conversion", true_conversion, Kind::Number);
-        let true_propensity = finder.optional("true_propensity", true_propensity, Kind::Number);
-        let day = finder.optional("day", day, Kind::Any).map(|found| finder.by_date(found));
-        let phi = finder.phi(phi);
-        let segments_key = format!("audit.{audit}.segments");
-        let segments = spec.segments.iter().filter_map(|name| finder.find(&segments_key, name, Kind::Any)).collect();
-        let loss = spec.prediction_loss;
-        match (treated, propensity) {
-            (Some(treated), Some(propensity)) if finder.problems.is_empty() => Ok(Self {
-                treated,
-                propensity,
-                propensity_before,
-                outcome,
-                prediction,
-                error,
-                imputed_error,
-                true_conversion,
-                true_propensity,
-                day,
-                phi,
-                segments,
-                loss,
-            }),
-            _ => Err(finder.problems),
+        let mut found = BTreeMap::new();
+        for role in roles() {
+            let names = columns.all(role);
+            if names.is_empty() {
+                if REQUIRED.contains(&role) {
+                    finder.miss(role);
+                }
+                continue;
+            }
+            found.insert(role, finder.role(role, names));
         }
+        let key = format!("audit.{audit}.segments");
+        let segments = spec.segments.iter().filter_map(|name| finder.find(&key, name, ColumnKind::Any)).collect();
+        match finder.problems.is_empty() {
+            true => Ok(Self { found, segments, loss: spec.prediction_loss }),
+            false => Err(finder.problems),
+        }
+    }
+
+    /// The columns in `role`.
+    fn all(&self, role: Role) -> &[Found] {
+        self.found.get(&role).map_or(&[], Vec::as_slice)
+    }
+
+    /// The column in `role`.
+    fn get(&self, role: Role) -> Option<&Found> {
+        self.all(role).first()
     }
 
     /// The names of the segment columns.
@@ -138,7 +105,7 @@ impl Roles {
 
     /// What the view calls the columns of φ.
     pub(super) fn phi_names(&self) -> Vec<String> {
-        match self.phi.len() {
+        match self.all(Role::Phi).len() {
             0 | 1 => vec!["phi".to_owned()],
             count => (1..=count).map(|index| format!("phi_{index}")).collect(),
         }
@@ -146,7 +113,7 @@ impl Roles {
 
     /// What the job calls the columns of φ; `1` where there is none.
     pub(super) fn phi_columns(&self) -> Vec<String> {
-        match self.phi.as_slice() {
+        match self.all(Role::Phi) {
             [] => vec!["1".to_owned()],
             columns => columns.iter().map(|found| found.name.clone()).collect(),
         }
@@ -157,16 +124,18 @@ impl Roles {
         self.phi_columns().join(",")
     }
 
-    /// Why a column that a question needs is not there; `None` where it is.
-    pub(super) fn lacks(&self, column: &str) -> Option<&'static str> {
+    /// Why a column of the view that a question needs is not there; `None` where it is.
+    pub(super) fn lacks(&self, column: &str) -> Option<String> {
+        let has = |role| self.get(role).is_some();
         match column {
-            "propensity_before" if self.propensity_before.is_none() => Some("no column has the role propensity_before"),
-            "day" if self.day.is_none() => Some("no column has the role day"),
-            "segment" if self.segments.is_empty() => Some("no segments are listed"),
-            "error" if self.error.is_none() && (self.prediction.is_none() || self.outcome.is_none()) => {
-                Some("no column has the role error, nor do prediction and outcome, from which it is derived")
+            "segment" if self.segments.is_empty() => Some("no segments are listed".to_owned()),
+            "segment" => None,
+            "error" if has(Role::Error) || (has(Role::Prediction) && has(Role::Outcome)) => None,
+            "error" => {
+                Some("no column has the role error, nor do prediction and outcome, from which it is derived".to_owned())
             }
-            _ => None,
+            _ if Role::from_key(column).is_some_and(has) => None,
+            _ => Some(format!("no column has the role {column}")),
         }
     }
 
@@ -177,44 +146,39 @@ impl Roles {
         functions: &dyn FunctionRegistry,
         segment: Option<&str>,
     ) -> Result<DataFrame, DataFusionError> {
-        let null = || cast(lit(datafusion::common::ScalarValue::Null), DataType::Float64);
-        let or_null = |found: &Option<Found>| found.as_ref().map_or_else(null, |found| found.expr.clone());
-        let mut columns = vec![
-            self.treated.expr.clone().alias("treated"),
-            self.propensity.expr.clone().alias("propensity"),
-            or_null(&self.propensity_before).alias("propensity_before"),
-            or_null(&self.outcome).alias("outcome"),
-            or_null(&self.prediction).alias("prediction"),
-            self.error(functions)?.unwrap_or_else(null).alias("error"),
-            or_null(&self.imputed_error).alias("imputed_error"),
-            self.true_error(functions)?.unwrap_or_else(null).alias("true_error"),
-            or_null(&self.true_propensity).alias("true_propensity"),
-        ];
-        match self.phi.as_slice() {
+        let null = || cast(lit(ScalarValue::Null), DataType::Float64);
+        let mut columns = vec![self.true_error(functions)?.unwrap_or_else(null).alias("true_error")];
+        for role in roles() {
+            let expr = match (role, self.get(role)) {
+                (Role::Phi, _) => continue,
+                (Role::Error, None) => self.derived_error(functions)?,
+                (_, found) => found.map(|found| found.expr.clone()),
+            };
+            columns.push(expr.unwrap_or_else(null).alias(role.key()));
+        }
+        match self.all(Role::Phi) {
             [] => columns.push(lit(1.0).alias("phi")),
             phi => columns.extend(phi.iter().zip(self.phi_names()).map(|(found, name)| found.expr.clone().alias(name))),
         }
         let segment = self.segments.iter().find(|found| Some(found.name.as_str()) == segment);
         columns.extend(segment.map(|found| found.expr.clone().alias("segment")));
-        columns.extend(self.day.as_ref().map(|found| found.expr.clone().alias("day")));
         query.select(columns)
     }
 
-    /// e: its column, or else the loss of the prediction.
-    fn error(&self, functions: &dyn FunctionRegistry) -> Result<Option<Expr>, DataFusionError> {
-        match (&self.error, &self.prediction, &self.outcome) {
-            (Some(error), ..) => Ok(Some(error.expr.clone())),
-            (None, Some(prediction), Some(outcome)) => {
-                let loss = functions.udf(function(self.loss))?;
-                Ok(Some(loss.call(vec![prediction.expr.clone(), outcome.expr.clone()])))
-            }
-            _ => Ok(None),
-        }
+    /// The loss of the prediction, which is e where no column holds it.
+    fn derived_error(&self, functions: &dyn FunctionRegistry) -> Result<Option<Expr>, DataFusionError> {
+        let (Some(prediction), Some(outcome)) = (self.get(Role::Prediction), self.get(Role::Outcome)) else {
+            return Ok(None);
+        };
+        let loss = functions.udf(function(self.loss))?;
+        Ok(Some(loss.call(vec![prediction.expr.clone(), outcome.expr.clone()])))
     }
 
     /// The mean of e over the outcomes that the true conversion probability q makes: q·L(r̂, 1) + (1 − q)·L(r̂, 0).
     fn true_error(&self, functions: &dyn FunctionRegistry) -> Result<Option<Expr>, DataFusionError> {
-        let (Some(q), Some(prediction)) = (&self.true_conversion, &self.prediction) else { return Ok(None) };
+        let (Some(q), Some(prediction)) = (self.get(Role::TrueConversion), self.get(Role::Prediction)) else {
+            return Ok(None);
+        };
         let loss = functions.udf(function(self.loss))?;
         let error = |outcome: f64| loss.call(vec![prediction.expr.clone(), lit(outcome)]);
         Ok(Some(q.expr.clone() * error(1.0) + (lit(1.0) - q.expr.clone()) * error(0.0)))
@@ -222,22 +186,14 @@ impl Roles {
 }
 
 impl fmt::Display for Roles {
-    /// `treated = clicked, propensity = p, phi = a, b`: what a message about a role's values needs to say.
+    /// `treated = clicked, propensity = p, phi = a,b`: what a message about a role's values needs to say.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "treated = {}, propensity = {}", self.treated.name, self.propensity.name)?;
-        let optional = [
-            ("propensity_before", &self.propensity_before),
-            ("outcome", &self.outcome),
-            ("prediction", &self.prediction),
-            ("error", &self.error),
-            ("imputed_error", &self.imputed_error),
-        ];
-        for (role, found) in optional {
-            if let Some(found) = found {
-                write!(f, ", {role} = {}", found.name)?;
+        for (role, found) in self.found.iter().filter(|(role, _)| **role != Role::Phi) {
+            for found in found {
+                write!(f, "{role} = {}, ", found.name)?;
             }
         }
-        write!(f, ", phi = {}", self.phi_label())
+        write!(f, "phi = {}", self.phi_label())
     }
 }
 
@@ -257,37 +213,35 @@ struct Finder<'a> {
 }
 
 impl Finder<'_> {
-    fn required(&mut self, role: &str, column: Option<String>, kind: Kind, meaning: &str) -> Option<Found> {
-        if column.is_none() {
-            let audit = self.audit;
-            let names = self.names();
-            let near =
-                nearest(role, names.iter().copied()).map_or(String::new(), |near| format!(" (perhaps {near:?})"));
-            self.problems.push(Error::Invalid(format!(
-                "audit.{audit} needs a column for the role {role}, {meaning}: set columns.{role} or \
-                 audit.{audit}.columns.{role} to one of the query's columns{near}: {}",
-                names.join(", ")
-            )));
-        }
-        self.optional(role, column, kind)
+    /// Reports that a role without which there is no audit has no column.
+    fn miss(&mut self, role: Role) {
+        let audit = self.audit;
+        let names = self.names();
+        let near =
+            nearest(role.key(), names.iter().copied()).map_or(String::new(), |near| format!(" (perhaps {near:?})"));
+        self.problems.push(Error::Invalid(format!(
+            "audit.{audit} needs a column for the role {role} ({}): set columns.{role} or audit.{audit}.columns.{role} \
+             to one of the query's columns{near}: {}",
+            role.meaning().trim_end_matches('.'),
+            names.join(", ")
+        )));
     }
 
-    fn optional(&mut self, role: &str, column: Option<String>, kind: Kind) -> Option<Found> {
+    /// The columns that have `role` by those names.
+    fn role(&mut self, role: Role, names: &[String]) -> Vec<Found> {
         let key = self.key(role);
-        self.find(&key, &column?, kind)
-    }
-
-    fn phi(&mut self, columns: Vec<String>) -> Vec<Found> {
-        let key = self.key("phi");
-        let found: Vec<_> = columns.iter().filter_map(|name| self.find(&key, name, Kind::Representation)).collect();
+        let found: Vec<_> = names.iter().filter_map(|name| self.find(&key, name, role.kind())).collect();
         let vector = found.iter().find(|found| self.data_type(found).is_some_and(is_vector));
-        if let (Some(vector), true) = (vector, columns.len() > 1) {
+        if let (Some(vector), true) = (vector, names.len() > 1) {
             self.problems.push(Error::Invalid(format!(
                 "{key}: the column {:?} holds vectors and must be the only one; give numeric columns or one of vectors",
                 vector.name
             )));
         }
-        found
+        match role {
+            Role::Day => found.into_iter().map(|found| self.by_date(found)).collect(),
+            _ => found,
+        }
     }
 
     /// The date of a moment; what is none stays as it is.
@@ -299,35 +253,26 @@ impl Finder<'_> {
     }
 
     /// The job's key that names the column of `role`.
-    fn key(&self, role: &str) -> String {
-        let over = &self.spec.columns;
-        let here = match role {
-            "treated" => over.treated.is_some(),
-            "outcome" => over.outcome.is_some(),
-            "propensity" => over.propensity.is_some(),
-            "prediction" => over.prediction.is_some(),
-            "error" => over.error.is_some(),
-            "imputed_error" => over.imputed_error.is_some(),
-            "true_conversion" => over.true_conversion.is_some(),
-            "true_propensity" => over.true_propensity.is_some(),
-            "day" => over.day.is_some(),
-            _ => !over.phi.is_empty(),
-        };
-        if here { format!("audit.{}.columns.{role}", self.audit) } else { format!("columns.{role}") }
+    fn key(&self, role: Role) -> String {
+        match self.spec.columns.get(role) {
+            Some(_) => format!("audit.{}.columns.{role}", self.audit),
+            None => format!("columns.{role}"),
+        }
     }
 
-    fn find(&mut self, key: &str, name: &str, kind: Kind) -> Option<Found> {
+    fn find(&mut self, key: &str, name: &str, kind: ColumnKind) -> Option<Found> {
         let audit = self.audit;
         let fields = self.schema.qualified_fields_with_unqualified_name(name);
         let problem = match fields.as_slice() {
-            [(qualifier, field)] if kind.admits(field.data_type()) => {
+            [(qualifier, field)] if admits(kind, field.data_type()) => {
                 let column = Expr::Column(Column::new(qualifier.cloned(), name));
-                let is_decimal = field.data_type().is_decimal() && kind != Kind::Any;
+                let is_decimal = field.data_type().is_decimal() && kind != ColumnKind::Any;
                 let expr = if is_decimal { cast(column, DataType::Float64) } else { column };
                 return Some(Found { name: name.to_owned(), expr });
             }
             [(_, field)] => {
-                format!("the column holds {}, and it takes {kind}; CAST it in audit.{audit}.query", field.data_type())
+                let (holds, takes) = (field.data_type(), in_words(kind));
+                format!("the column holds {holds}, and it takes {takes}; CAST it in audit.{audit}.query")
             }
             [] => {
                 let names = self.names();

@@ -4,6 +4,7 @@ mod audit;
 mod check;
 mod experiment;
 mod functions;
+mod schema;
 mod simulate;
 mod sql;
 mod train;
@@ -29,6 +30,7 @@ enum Command {
     Check(check::CheckArgs),
     Experiment(experiment::ExperimentArgs),
     Functions(functions::FunctionsArgs),
+    Schema(schema::SchemaArgs),
     Score(ScoreArgs),
     Simulate(simulate::SimulateArgs),
     Sql(sql::SqlArgs),
@@ -43,6 +45,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Check(args) => check::run(&global, args).await,
         Command::Experiment(args) => experiment::run(&global, args).await,
         Command::Functions(args) => functions::run(args),
+        Command::Schema(args) => schema::run(args),
         Command::Score(_) | Command::Train(_) => train::hand_over(),
         Command::Simulate(args) => simulate::run(&global, args).await,
         Command::Sql(args) => sql::run(&global, args).await,

@@ -110,7 +110,7 @@ fn summary(config: &Simulation, tally: &Tally, files: &[Url]) -> String {
         Shape::Matrix => "pairs",
     };
     let mut text = format!(
-        "{} {what} of {} users and {} items, {} treated ({:.2} %; mean true propensity {:.2} %)\n\n{:<28}{:>9}{:>9}{:>18}{:>12}\n",
+        "{} {what} of {} users and {} items, {} treated ({:.2} %; mean true propensity {:.2} %)\n\n{:<28}{:>9}{:>15}{:>18}{:>12}\n",
         grouped(tally.population),
         grouped(config.users.into()),
         grouped(config.items.into()),
@@ -119,14 +119,14 @@ fn summary(config: &Simulation, tally: &Tally, files: &[Url]) -> String {
         100.0 * tally.true_propensity(),
         "",
         "truth",
-        "naive",
+        "naive_treated",
         "IPS, true p",
         "IPS, p",
     );
     let rows = [("conversion rate", tally.conversion()), ("squared error of prediction", tally.squared_error())];
-    for (name, Estimates { truth, naive, ips, ips_error, stated_ips, .. }) in rows {
+    for (name, Estimates { truth, naive_treated, ips, ips_error, stated_ips, .. }) in rows {
         text += &format!(
-            "{name:<28}{truth:>9.4}{naive:>9.4}{:>18}{stated_ips:>12.4}\n",
+            "{name:<28}{truth:>9.4}{naive_treated:>15.4}{:>18}{stated_ips:>12.4}\n",
             format!("{ips:.4} ± {ips_error:.4}")
         );
     }

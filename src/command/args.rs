@@ -59,7 +59,7 @@ pub struct JobArgs {
     /// The job file
     #[arg(value_name = "JOB")]
     pub job: PathBuf,
-    /// Set a key of the job, such as `vars.dir=/data`, `seed=3` or `train.loss.phi="K"`; may be repeated
+    /// Set a key of the job, such as `vars.dir=/data`, `seed=3` or `train.loss.phi=product`; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
 }

@@ -53,7 +53,7 @@ fn epoch((member, members): (usize, usize), epochs: usize, record: &EpochRecord)
         seconds = record.seconds,
         loss,
         losses,
-        balance_weight = record.balance_weight,
+        lambda = record.lambda,
         auc = metrics.auc,
         recall = metrics.recall,
         ndcg = metrics.ndcg,

@@ -3,22 +3,23 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::{Table as Toml, Value};
 
 use super::grid::combinations;
 use super::search::{Range, ScoredCandidate, Search, propose};
 use super::seeds::Seeds;
-use super::settings::{Settings, assignment, is_value, leaves};
-use crate::error::{Context, Error, Result, invalid, suggestion};
-use crate::job::{Metric, explain};
+use super::settings::{Keys, Settings, assignment, is_value, leaves};
+use crate::error::{Context, Result, invalid, suggestion};
+use crate::job::{Metric, parse_toml, read};
 use crate::session::Bytes;
 
 /// A whole experiment file.
 ///
 /// Where several parts set the same key of the job, the later wins: the job file, `set`, `data.set`, `method.set`, the
 /// candidate from `grid` or `search`, the command line.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Experiment {
@@ -32,6 +33,7 @@ pub struct Experiment {
     pub seeds: Seeds,
     /// Keys of the job, for every trial.
     #[serde(default)]
+    #[schemars(with = "Keys")]
     pub set: Toml,
     /// The methods to compare.
     pub method: Vec<MethodVariant>,
@@ -45,6 +47,7 @@ pub struct Experiment {
     pub metrics: Vec<Metric>,
     /// Lists of values by key of the job: every combination is a candidate.
     #[serde(default)]
+    #[schemars(with = "Keys")]
     pub grid: Toml,
     /// Draws candidates from ranges, in place of `grid`.
     pub search: Option<Search>,
@@ -68,7 +71,7 @@ pub struct Experiment {
 }
 
 /// A method to compare: the job with other keys.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct MethodVariant {
@@ -76,17 +79,20 @@ pub struct MethodVariant {
     pub name: String,
     /// Keys of the job that make it this method.
     #[serde(default)]
+    #[schemars(with = "Keys")]
     pub set: Toml,
     /// Lists of values beside or in place of those of the experiment's `grid`.
     #[serde(default)]
+    #[schemars(with = "Keys")]
     pub grid: Toml,
     /// Ranges beside or in place of those of the experiment's `search.space`.
     #[serde(default)]
+    #[schemars(with = "Keys")]
     pub space: Toml,
 }
 
 /// A data set to compare methods on: the job with other keys.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct DataVariant {
@@ -94,11 +100,12 @@ pub struct DataVariant {
     pub name: String,
     /// Keys of the job that make it this data set.
     #[serde(default)]
+    #[schemars(with = "Keys")]
     pub set: Toml,
 }
 
 /// How one of several candidates is selected: on the validation set, never on the test set.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Select {
@@ -149,12 +156,7 @@ impl Experiment {
     /// # Errors
     /// As [`Experiment::load`].
     pub fn parse(text: &str) -> Result<Self> {
-        let table: Toml =
-            toml::from_str(text).map_err(|error| Error::Invalid(error.to_string().trim_end().to_owned()))?;
-        let mut experiment: Self = serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
-            let path = error.path().to_string();
-            Error::Invalid(explain("the experiment file", &path, error.into_inner().message()))
-        })?;
+        let mut experiment: Self = read("the experiment file", parse_toml(text)?)?;
         if experiment.data.is_empty() {
             experiment.data.push(DataVariant { name: experiment.name.clone(), set: Toml::new() });
         }
@@ -269,14 +271,14 @@ mod tests {
         seeds = "0-2"
         baseline = "IPS-V2"
         set = { vars.dir = "/data", train.model.dim = 8 }
-        grid = { train.loss.balance_weight = [0.1, 1.0] }
+        grid = { train.loss.lambda = [0.1, 1.0] }
         [[method]]
         name = "IPS-V2"
         set = { "train.preset" = "coat-ips-v2" }
         [[method]]
         name = "DR-V2"
         set.train = { preset = "coat-dr-v2", optimizer.prediction.lr = 5e-4 }
-        grid = { train.loss.balance_weight = [2], train.loss.phi = ["1", "K", "2K"] }
+        grid = { train.loss.lambda = [2], train.loss.phi = ["constant", "product", "concat"] }
     "#;
 
     fn error(edit: impl Fn(&str) -> String) -> String {
@@ -290,11 +292,12 @@ mod tests {
         let text = |settings: &Settings| settings.iter().map(|(key, value)| assignment(key, value)).collect::<Vec<_>>();
         assert_eq!(
             candidates(0).iter().map(text).collect::<Vec<_>>(),
-            [["train.loss.balance_weight=0.1"], ["train.loss.balance_weight=1.0"]]
+            [["train.loss.lambda=0.1"], ["train.loss.lambda=1.0"]]
         );
         assert_eq!(
             candidates(1).iter().map(text).collect::<Vec<_>>(),
-            ["1", "K", "2K"].map(|phi| ["train.loss.balance_weight=2".to_owned(), format!("train.loss.phi=\"{phi}\"")])
+            ["constant", "product", "concat"]
+                .map(|phi| ["train.loss.lambda=2".to_owned(), format!("train.loss.phi=\"{phi}\"")])
         );
     }
 
@@ -302,7 +305,7 @@ mod tests {
     fn assignments_come_in_the_order_in_which_they_win() {
         let mut experiment = Experiment::parse(EXPERIMENT).unwrap();
         experiment.assignments = vec!["train.optimizer.epochs=1".to_owned()];
-        let candidate = Settings::from([("train.loss.phi".to_owned(), "K".into())]);
+        let candidate = Settings::from([("train.loss.phi".to_owned(), "product".into())]);
         assert_eq!(
             experiment.assignments(0, 1, &candidate, 7),
             [
@@ -310,7 +313,7 @@ mod tests {
                 "vars.dir=/data",
                 "train.optimizer.prediction.lr=0.0005",
                 "train.preset=\"coat-dr-v2\"",
-                "train.loss.phi=\"K\"",
+                "train.loss.phi=\"product\"",
                 "train.optimizer.epochs=1",
                 "seed=7",
             ]
@@ -323,7 +326,7 @@ mod tests {
             ("baseline = \"IPS-V2\"", "baseline = \"IPS-V3\"", "did you mean \"IPS-V2\"?"),
             ("name = \"DR-V2\"", "name = \"IPS-V2\"", "two of [[method]] have the name \"IPS-V2\""),
             ("seeds = \"0-2\"", "seeds = []", "seeds: []: give at least one seed"),
-            ("[0.1, 1.0]", "0.1", "grid.train.loss.balance_weight = 0.1: give a list"),
+            ("[0.1, 1.0]", "0.1", "grid.train.loss.lambda = 0.1: give a list"),
             ("job = ", "jobb = ", "unknown key \"jobb\" in the experiment file; did you mean \"job\"?"),
             ("train.model.dim = 8", "seed = 8", "it follows from `seeds`"),
             ("output = \"out/\"", "output = \"out/\"\nparallel = 0", "parallel = 0: give at least 1"),

@@ -72,7 +72,7 @@ pub(super) fn results<'a>(
 /// | `validation_auc`, `test_auc`, … | metrics of the epoch kept; BMSE is of the training population |
 /// | `train_rows`, `train_treated`, `train_hash`, … | fingerprints of the data sets |
 /// | `history` | a list, a structure an epoch: the member it trained, its losses, λ and validation metrics |
-/// | `train.loss.balance_weight`, … | every key of the job that has a bearing on the result |
+/// | `train.loss.lambda`, … | every key of the job that has a bearing on the result |
 /// | `vars.NAME`, … | every variable of the job, as text |
 pub(super) fn parquet(results: &[TrialResult<'_>]) -> Result<Vec<u8>> {
     let metrics = metric_names()?;
@@ -179,7 +179,7 @@ fn epoch(member: usize, record: &EpochRecord) -> Result<Value> {
     row.insert("member".to_owned(), member.into());
     row.insert("epoch".to_owned(), record.epoch.into());
     row.insert("seconds".to_owned(), record.seconds.into());
-    row.insert("balance_weight".to_owned(), record.balance_weight.into());
+    row.insert("lambda".to_owned(), record.lambda.into());
     row.extend(record.losses.iter().map(|(name, loss)| (format!("loss_{name}"), (*loss).into())));
     Ok(row.into())
 }
@@ -190,7 +190,7 @@ fn epoch_fields(results: &[TrialResult<'_>], metrics: &[String]) -> Fields {
         finished.flat_map(|finished| finished.training.epochs()).flat_map(|record| record.losses.keys()).collect();
     let float = |name: String| Field::new(name, DataType::Float64, true);
     let mut fields = ["member", "epoch"].map(|name| Field::new(name, DataType::Int64, false)).to_vec();
-    fields.extend(["seconds", "balance_weight"].map(|name| float(name.to_owned())));
+    fields.extend(["seconds", "lambda"].map(|name| float(name.to_owned())));
     fields.extend(losses.into_iter().map(|name| float(format!("loss_{name}"))));
     fields.extend(metrics.iter().cloned().map(float));
     fields.into()

@@ -7,14 +7,15 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rand_distr::{Distribution, Normal};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::{Table as Toml, Value};
 
-use super::settings::Settings;
+use super::settings::{Keys, Settings};
 use crate::error::{Result, invalid};
 
 /// Candidates proposed at a time, for each method on each data set. A fixed number, so that what is proposed does not
-/// depend on how many tried the machine has room for.
+/// depend on how many trials the machine has room for.
 const ROUND: usize = 4;
 /// Candidates drawn at random before TPE has enough to learn from.
 const RANDOM_START: usize = 8;
@@ -26,7 +27,7 @@ const DRAWS: usize = 24;
 const MAX_KERNELS: f64 = 100.0;
 
 /// The `[search]` section of an experiment file.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Search {
@@ -38,14 +39,15 @@ pub struct Search {
     /// Seeds the draws.
     #[serde(default)]
     pub seed: u64,
-    /// Ranges by key of the job: `{ linear = [0, 1] }`, `{ log = [1e-4, 1e-1] }` or `{ choice = ["1", "K"] }`. Between
-    /// two whole numbers, whole numbers are drawn.
+    /// Ranges by key of the job: `{ linear = [0, 1] }`, `{ log = [1e-4, 1e-1] }` or
+    /// `{ choice = ["constant", "product"] }`. Between two whole numbers, whole numbers are drawn.
     #[serde(default)]
+    #[schemars(with = "Keys")]
     pub space: Toml,
 }
 
 /// How candidates are drawn.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Sampler {
@@ -305,8 +307,8 @@ mod tests {
         let drawn: Vec<Value> = (0..8).map(|eighth| whole.at(f64::from(eighth) / 8.0)).collect();
         assert_eq!(drawn, [1, 1, 2, 2, 3, 3, 4, 4].map(Value::Integer), "each whole number has the same share");
         assert_eq!(whole.at(1.0), Value::Integer(4));
-        let choice = range("{ choice = [\"1\", \"K\", \"2K\"] }").unwrap();
-        assert_eq!(choice.at(0.34), Value::String("K".to_owned()));
+        let choice = range("{ choice = [\"constant\", \"product\", \"concat\"] }").unwrap();
+        assert_eq!(choice.at(0.34), Value::String("product".to_owned()));
         for range in [linear, log, whole, choice] {
             for step in 0..50 {
                 let value = range.at(f64::from(step) / 49.0);
@@ -338,16 +340,16 @@ mod tests {
         assert_eq!([0.1, 0.5, 0.9].map(|place| density.at(place)), [1.0 / 6.0, 3.0 / 6.0, 2.0 / 6.0]);
     }
 
-    /// The loss has its minimum at lr = 1e-3, phi = "K".
+    /// The loss has its minimum at lr = 1e-3, phi = "product".
     fn best_found(sampler: Sampler, seed: u64) -> f64 {
         let space = BTreeMap::from([
             ("lr".to_owned(), range("{ log = [1e-6, 1.0] }").unwrap()),
-            ("phi".to_owned(), range("{ choice = [\"1\", \"K\", \"2K\", \"R\"] }").unwrap()),
+            ("phi".to_owned(), range("{ choice = [\"constant\", \"product\", \"concat\", \"prediction\"] }").unwrap()),
         ]);
         let search = search(sampler, 40, seed);
         let loss = |settings: &Settings| {
             let off = settings["lr"].as_float().unwrap().log10() + 3.0;
-            off * off + if settings["phi"].as_str() == Some("K") { 0.0 } else { 1.0 }
+            off * off + if settings["phi"].as_str() == Some("product") { 0.0 } else { 1.0 }
         };
         let mut tried: Vec<Settings> = Vec::new();
         loop {

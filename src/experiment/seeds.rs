@@ -3,20 +3,21 @@
 use std::collections::BTreeSet;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::error::{Error, Result, invalid};
 
 /// Seeds, written as a list of numbers or as text such as `"0-9"` or `"0-4,7"`; each once.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "SeedsText")]
 pub struct Seeds(pub Vec<u64>);
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(untagged)]
 enum SeedsText {
     List(Vec<u64>),
-    Text(String),
+    Text(#[schemars(regex(pattern = r"^ *[0-9]+ *(- *[0-9]+ *)?(, *[0-9]+ *(- *[0-9]+ *)?)*$"))] String),
 }
 
 impl TryFrom<SeedsText> for Seeds {

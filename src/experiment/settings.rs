@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use toml::{Table as Toml, Value};
 
+/// Keys of a job, as the JSON Schema has them: of any kind.
+pub(super) type Keys = serde_json::Map<String, serde_json::Value>;
+
 /// Keys of a job and their values.
 pub(super) type Settings = BTreeMap<String, Value>;
 

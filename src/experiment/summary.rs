@@ -212,7 +212,7 @@ mod tests {
             seconds: 1.0,
             losses: BTreeMap::new(),
             gradient_norms: BTreeMap::new(),
-            balance_weight: 0.0,
+            lambda: 0.0,
             optimum: None,
             timing: None,
             validation: metrics(*auc),

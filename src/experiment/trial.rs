@@ -97,7 +97,7 @@ mod tests {
         train = "SELECT * FROM log"
         validation = "SELECT * FROM log"
         [train.loss]
-        balance_weight = 0.5
+        lambda = 0.5
     "#;
 
     fn trial(job: &str, settings: &[(&str, toml::Value)], seed: u64) -> Result<Trial> {
@@ -115,13 +115,13 @@ mod tests {
 
     #[test]
     fn settings_are_the_resolved_job() {
-        let trial = trial(JOB, &[("train.loss.phi", "K".into())], 3).unwrap();
+        let trial = trial(JOB, &[("train.loss.phi", "product".into())], 3).unwrap();
         let expected = [
             ("seed", Value::from(3)),
             ("tables.log.url", "/data/log/".into()),
             ("train.loss.method", "ips-v2".into()),
-            ("train.loss.balance_weight", 0.5.into()),
-            ("train.loss.phi", "K".into()),
+            ("train.loss.lambda", 0.5.into()),
+            ("train.loss.phi", "product".into()),
             ("train.data.train", "SELECT * FROM log".into()),
         ];
         for (key, value) in expected {
@@ -138,16 +138,16 @@ mod tests {
         let weight = |experiment: &str| {
             let settings = trial_of(experiment, JOB, &[], 3).unwrap().settings;
             let weight = settings.into_iter().filter_map(|(key, value)| {
-                Some((key.strip_prefix("train.loss.balance_weight")?.to_owned(), value.to_string()))
+                Some((key.strip_prefix("train.loss.lambda")?.to_owned(), value.to_string()))
             });
             weight.map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>()
         };
-        let schedule = "set.train.loss.balance_weight = { from = 0, to = 2, epochs = 9 }";
+        let schedule = "set.train.loss.lambda = { from = 0, to = 2, epochs = 9 }";
         assert_eq!(
             weight(&format!("{EXPERIMENT}\n{schedule}")),
             [".curve=\"linear\"", ".epochs=9", ".from=0.0", ".to=2.0"]
         );
-        let number = format!("{schedule}\n{EXPERIMENT}\nset.train.loss.balance_weight = 2");
+        let number = format!("{schedule}\n{EXPERIMENT}\nset.train.loss.lambda = 2");
         assert_eq!(weight(&number), ["=2.0"]);
     }
 
@@ -164,9 +164,9 @@ mod tests {
         ] {
             assert_eq!(id(&same, &[], 3), plain, "{same}");
         }
-        assert_eq!(id(JOB, &[("train.loss.balance_weight", 0.5.into())], 3), plain, "the value it has anyway");
+        assert_eq!(id(JOB, &[("train.loss.lambda", 0.5.into())], 3), plain, "the value it has anyway");
         assert_ne!(id(JOB, &[], 4), plain);
-        assert_ne!(id(JOB, &[("train.loss.balance_weight", 0.25.into())], 3), plain);
+        assert_ne!(id(JOB, &[("train.loss.lambda", 0.25.into())], 3), plain);
         assert_ne!(id(&JOB.replace("/data", "/else"), &[], 3), plain);
         assert_eq!(
             identity(&BTreeMap::from([("a".to_owned(), Value::from(1)), ("b".to_owned(), Value::from("x"))])),
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_job_that_is_not_sound_names_the_method() {
-        let error = trial(JOB, &[("train.loss.fi", "K".into())], 3).unwrap_err().to_string();
+        let error = trial(JOB, &[("train.loss.fi", "product".into())], 3).unwrap_err().to_string();
         assert!(error.contains("method \"IPS-V2\" on data \"x\"") && error.contains("fi"), "{error}");
     }
 }

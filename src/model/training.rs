@@ -52,7 +52,7 @@ pub struct EpochRecord {
     pub gradient_norms: BTreeMap<String, f64>,
     /// λ: the weight of the regulariser.
     #[serde(default)]
-    pub balance_weight: f64,
+    pub lambda: f64,
     /// What the steps say of the best λ of an estimate that weighs 1, where λ is to be the optimum.
     pub optimum: Option<Optimum>,
     /// What the seconds were spent on, where that was asked for.

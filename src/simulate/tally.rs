@@ -16,7 +16,7 @@ pub struct Tally {
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct Sums {
     truth: f64,
-    naive: f64,
+    naive_treated: f64,
     ips: f64,
     ips_squares: f64,
     stated_ips: f64,
@@ -29,7 +29,7 @@ pub struct Estimates {
     /// Mean over the population of its expectation.
     pub truth: f64,
     /// Mean over treated rows.
-    pub naive: f64,
+    pub naive_treated: f64,
     /// IPS with the true propensities.
     pub ips: f64,
     /// Standard error of `ips`.
@@ -59,7 +59,7 @@ impl Tally {
         let ips = sums.ips / population;
         Estimates {
             truth: sums.truth / population,
-            naive: sums.naive / self.treated as f64,
+            naive_treated: sums.naive_treated / self.treated as f64,
             ips,
             ips_error: ((sums.ips_squares / population - ips * ips) / population).sqrt(),
             stated_ips: sums.stated_ips / population,
@@ -93,7 +93,7 @@ impl Tally {
 impl Sums {
     fn observe(&mut self, value: f64, event: &Event) {
         let weighted = value / event.truth.propensity;
-        self.naive += value;
+        self.naive_treated += value;
         self.ips += weighted;
         self.ips_squares += weighted * weighted;
         self.stated_ips += value / event.truth.stated_propensity;
@@ -101,7 +101,7 @@ impl Sums {
 
     fn merge(&mut self, other: &Self) {
         self.truth += other.truth;
-        self.naive += other.naive;
+        self.naive_treated += other.naive_treated;
         self.ips += other.ips;
         self.ips_squares += other.ips_squares;
         self.stated_ips += other.stated_ips;

@@ -121,11 +121,11 @@ fn outcomes_are_known_where_treated_and_follow_the_true_conversion() {
 fn only_the_true_propensities_undo_the_bias() {
     for shape in [Shape::Log, Shape::Matrix] {
         let (_, tally) = all_rows(Simulation { users: 2_000, shape, ..small() }, Sample::Biased);
-        for (what, Estimates { truth, naive, ips, ips_error, stated_ips }) in
+        for (what, Estimates { truth, naive_treated, ips, ips_error, stated_ips }) in
             [("conversion", tally.conversion()), ("squared error", tally.squared_error())]
         {
             assert!((ips - truth).abs() < 4.0 * ips_error, "{what}: IPS {ips} ± {ips_error} is not {truth}");
-            for (name, biased) in [("naive", naive), ("stated propensities", stated_ips)] {
+            for (name, biased) in [("naive_treated", naive_treated), ("stated propensities", stated_ips)] {
                 assert!((biased - truth).abs() > 10.0 * ips_error, "{what}: {name} {biased} is near {truth}");
             }
         }

@@ -705,7 +705,7 @@ fn estimates_equal_plain_loops() {
         "{COLUMNS}
         [audit.main]
         query = 'SELECT * FROM log'
-        balance_weight = 0.25
+        lambda = 0.25
         columns.phi = ['x']
         [audit.entropy]
         query = 'SELECT * FROM log'

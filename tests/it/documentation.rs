@@ -45,11 +45,11 @@ fn the_documents_jobs_are_sound() {
     }
     for name in [
         "coat-experiment",
-        "coat-balance-weight",
+        "coat-lambda",
         "coat-published-splits",
         "coat-tuned",
         "simulated-experiment",
-        "simulated-balance-weight",
+        "simulated-lambda",
     ] {
         Experiment::load(&repository(&format!("examples/{name}.toml")), &[]).unwrap();
     }

@@ -134,7 +134,7 @@ fn methods_are_compared_over_seeds() {
         assert_eq!(manifest["training"]["test"]["auc"], row["test_auc"]);
         assert_eq!(manifest["data"]["train"]["hash"], row["train_hash"]);
     }
-    let dotted = query(folder, "SELECT DISTINCT \"train.loss.balance_weight\" AS weight FROM 'out/results.parquet'");
+    let dotted = query(folder, "SELECT DISTINCT \"train.loss.lambda\" AS weight FROM 'out/results.parquet'");
     assert_eq!(dotted.len(), 1);
     let epochs = "SELECT count(*) AS n FROM (SELECT unnest(history) AS epoch FROM 'out/results.parquet') \
                   WHERE epoch['loss_total'] > 0 AND epoch['auc'] > 0";
@@ -369,7 +369,7 @@ fn settings_are_searched_on_the_validation_rows() {
 budget = 10
 sampler = "tpe"
 space.train.optimizer.prediction.lr = { log = [1e-4, 1e-1] }
-space.train.loss.phi = { choice = ["1", "K"] }
+space.train.loss.phi = { choice = ["constant", "product"] }
 [select]
 metric = "log_loss"
 seeds = [0]

@@ -9,6 +9,7 @@ mod experiment;
 mod importers;
 mod resume;
 mod s3_server;
+mod schema;
 mod score;
 mod simulate;
 mod sql;

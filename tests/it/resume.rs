@@ -33,8 +33,8 @@ data.train = "SELECT * FROM log WHERE split = 'train'"
 data.validation = "SELECT * FROM log WHERE split = 'validation'"
 data.test = "SELECT * FROM log WHERE split = 'test'"
 model.dim = 8
-loss.phi = "K"
-loss.balance_weight = "optimal"
+loss.phi = "product"
+loss.lambda = "optimal"
 optimizer.epochs = 24
 optimizer.batch_size = 512
 optimizer.block_users = 32
@@ -56,7 +56,7 @@ const COLUMN: [&str; 8] = [
     "--set",
     "columns.propensity=propensity",
     "--set",
-    "train.loss.balance_weight=0",
+    "train.loss.lambda=0",
     "--set",
     "train.loss.method=dr",
 ];

@@ -104,7 +104,9 @@ fn files_keep_their_places_and_rows_their_order() {
 fn phi_is_written_where_it_is_asked_for() {
     let dot = &["train.model.head=dot"][..];
     let mlp = &["train.model.head=mlp", "train.model.hidden=[5, 6]"];
-    for (phi, head, length) in [("1", dot, 1), ("K", dot, 4), ("2K", mlp, 8), ("R", mlp, 1), ("learned", mlp, 6)] {
+    for (phi, head, length) in
+        [("constant", dot, 1), ("product", dot, 4), ("concat", mlp, 8), ("prediction", mlp, 1), ("learned", mlp, 6)]
+    {
         for embeddings in ["train.model.embeddings=separate", "train.model.embeddings=shared"] {
             let phi = format!("train.loss.phi=\"{phi}\"");
             let folder = trained(&[&[&phi, embeddings], head].concat());
@@ -145,7 +147,7 @@ fn a_logistic_regression_gives_the_propensities() {
     let folder = trained(&[]);
     let folder = folder.path();
     write(folder, "later/a.csv", "who,what\n3,i1\n77,i1\n78,i9\n3,i1\n4,i1\n");
-    let set = ["train.propensity.source=logistic", "train.loss.balance_weight=0", "score.unknown=average"];
+    let set = ["train.propensity.source=logistic", "train.loss.lambda=0", "score.unknown=average"];
     let set: Vec<&str> = set.iter().flat_map(|set| ["--set", set]).collect();
     succeed(counterweight().current_dir(folder).args(["train", "job.toml", "--device", "cpu"]).args(&set));
     succeed(counterweight().current_dir(folder).args(["score", "job.toml"]).args(&set));

@@ -29,7 +29,7 @@ use crate::model::Model;
 use crate::propensity::logistic;
 use counterweight::context::JobContext;
 use counterweight::error::{Error, Result};
-use counterweight::job::{BalanceWeight, Job, Metric, TrainSpec};
+use counterweight::job::{Job, Lambda, Metric, TrainSpec};
 use counterweight::model::{
     DataRecord, Divergence, EpochRecord, Manifest, MemberRecord, Metrics, Quantity, Stop, TrainingRecord,
 };
@@ -96,7 +96,7 @@ data.validation = "SELECT * FROM uniform WHERE md5(concat(u, i)) < '8'"
 data.test = "SELECT * FROM uniform WHERE md5(concat(u, i)) >= '8'"
 model.dim = 8
 loss.method = "ips-v2"
-loss.balance_weight = 1.0
+loss.lambda = 1.0
 optimizer.epochs = 12
 optimizer.batch_size = 256
 optimizer.block_users = 16
@@ -113,7 +113,7 @@ fn with_propensities(table: &str) -> String {
     )
 }
 
-const COLUMN: [&str; 3] = ["train.propensity.source=column", "columns.propensity=p", "train.loss.balance_weight=0"];
+const COLUMN: [&str; 3] = ["train.propensity.source=column", "columns.propensity=p", "train.loss.lambda=0"];
 
 const MATRIX: [&str; 2] = ["population.shape=\"matrix\"", "train.data.train=SELECT * FROM pairs"];
 
@@ -154,7 +154,7 @@ async fn error(set: &[&str]) -> String {
 #[tokio::test]
 async fn a_log_teaches_its_planted_tastes() {
     let mlp = ["train.model.head=mlp", "train.loss.phi=learned"];
-    for set in [&[][..], &["train.loss.method=dr-v2", "train.loss.phi=\"2K\""], &mlp] {
+    for set in [&[][..], &["train.loss.method=dr-v2", "train.loss.phi=concat"], &mlp] {
         let (_folder, manifest) = train(set).await;
         let test = manifest.training.test.unwrap();
         assert!(test.auc.unwrap() > 0.85, "{test:?}");
@@ -218,7 +218,7 @@ async fn propensities_may_come_from_elsewhere() {
         for (shape, method) in [(&[][..], "dr"), (&MATRIX[..], "ips")] {
             let source = format!("train.propensity.source={source}");
             let method = format!("train.loss.method={method}");
-            let set = [&source, &method, uniform, "train.propensity.epochs=5", "train.loss.balance_weight=0"];
+            let set = [&source, &method, uniform, "train.propensity.epochs=5", "train.loss.lambda=0"];
             let epochs = ["train.optimizer.imputation.lr=0.02", "train.optimizer.epochs=30"];
             let (_folder, manifest) = train(&[shape, &set, &epochs].concat()).await;
             let test = manifest.training.test.unwrap();
@@ -240,7 +240,7 @@ async fn the_covariates_of_a_population_reach_its_propensities() {
         "train.propensity.source=logistic",
         "train.propensity.l2=0.5",
         "train.loss.method=ips",
-        "train.loss.balance_weight=0",
+        "train.loss.lambda=0",
         "train.optimizer.epochs=1",
     ];
     let (folder, manifest) = train(&set).await;
@@ -300,7 +300,7 @@ fn a_column_stands_for_the_model_that_it_was_made_by() {
         let method = format!("train.loss.method={method}");
         let learn = |source: &str, rows: Vec<Row>| {
             let source = format!("train.propensity.source={source}");
-            let spec = spec(&[&method, &source, "train.loss.balance_weight=0", "train.optimizer.epochs=3"]);
+            let spec = spec(&[&method, &source, "train.loss.lambda=0", "train.optimizer.epochs=3"]);
             let sampler = RowSampler::new(Box::new(rows), USERS as usize, 256, 10_000, 0, Device::Cpu);
             let validation = EvaluationSet::new(self::rows(500, 5), Device::Cpu);
             let state = TrainingState::new(&spec, 0, models(&spec));
@@ -320,11 +320,11 @@ fn a_column_stands_for_the_model_that_it_was_made_by() {
 
 #[tokio::test]
 async fn a_matrix_teaches_its_planted_tastes() {
-    let few = ["train.optimizer.blocks_per_epoch=2", "train.optimizer.epochs=120", "train.loss.phi=\"2K\""];
+    let few = ["train.optimizer.blocks_per_epoch=2", "train.optimizer.epochs=120", "train.loss.phi=concat"];
     let learned = ["train.optimizer.epochs=40", "train.loss.phi=learned", "train.model.head=mlp"];
     for set in [
-        &["train.optimizer.epochs=40", "train.loss.phi=\"K\""][..],
-        &["train.optimizer.epochs=40", "train.loss.phi=\"R\""],
+        &["train.optimizer.epochs=40", "train.loss.phi=product"][..],
+        &["train.optimizer.epochs=40", "train.loss.phi=prediction"],
         &few,
         &learned,
     ] {
@@ -337,10 +337,17 @@ async fn a_matrix_teaches_its_planted_tastes() {
 
 #[tokio::test]
 async fn weighing_balance_lowers_the_imbalance() {
-    for (phi, head) in [("1", "dot"), ("K", "dot"), ("2K", "dot"), ("R", "dot"), ("2K", "mlp"), ("learned", "mlp")] {
+    for (phi, head) in [
+        ("constant", "dot"),
+        ("product", "dot"),
+        ("concat", "dot"),
+        ("prediction", "dot"),
+        ("concat", "mlp"),
+        ("learned", "mlp"),
+    ] {
         let (phi, head) = (format!("train.loss.phi=\"{phi}\""), format!("train.model.head={head}"));
         let mut last = Vec::new();
-        for weight in ["train.loss.balance_weight=0", "train.loss.balance_weight=10"] {
+        for weight in ["train.loss.lambda=0", "train.loss.lambda=10"] {
             let (_folder, manifest) = train(&[&phi, &head, weight, "train.optimizer.epochs=20"]).await;
             last.push(manifest.training.epochs().last().unwrap().validation.bmse.unwrap());
         }
@@ -389,8 +396,8 @@ fn lower_precision_learns_about_as_well() {
     let matrix = BlockSampler::new(treated, (300, 100), (64, 32), 0, Device::Cpu, |_, _| String::new()).unwrap();
     let cases: [(&dyn Sampler, _, &[_]); 3] = [
         (&log, "log", &["train.model.head=mlp", "train.model.hidden=[16, 8]", "train.loss.phi=learned"]),
-        (&matrix, "matrix", &["train.model.head=mlp", "train.model.hidden=[16]", "train.loss.phi=\"2K\""]),
-        (&matrix, "matrix", &["train.model.head=dot", "train.loss.phi=\"K\""]),
+        (&matrix, "matrix", &["train.model.head=mlp", "train.model.hidden=[16]", "train.loss.phi=concat"]),
+        (&matrix, "matrix", &["train.model.head=dot", "train.loss.phi=product"]),
     ];
     for (sampler, shape, set) in cases {
         let shape = format!("population.shape={shape}");
@@ -415,7 +422,7 @@ fn balancing_a_learned_representation_balances_what_made_a_simulated_log() {
     let (train, test) = rows.split_at(30_000);
     let sampler = RowSampler::new(Box::new(train.to_vec()), 300, 1024, 100_000, 0, Device::Cpu);
     let validation = EvaluationSet::new(test.to_vec(), Device::Cpu);
-    let with = |balance_weight: &str| {
+    let with = |lambda: &str| {
         let spec = spec(&[
             "train.model.head=mlp",
             "train.model.hidden=[16]",
@@ -423,7 +430,7 @@ fn balancing_a_learned_representation_balances_what_made_a_simulated_log() {
             "train.loss.stop_gradient=true",
             "train.optimizer.epochs=4",
             "train.optimizer.propensity.lr=0.005",
-            balance_weight,
+            lambda,
         ]);
         let mut last = None;
         let keep = |state: &TrainingState| last = Some(state.models.copy());
@@ -433,7 +440,7 @@ fn balancing_a_learned_representation_balances_what_made_a_simulated_log() {
         let propensity: Vec<f64> = logits.into_iter().map(|logit| 1.0 / (1.0 + (-f64::from(logit)).exp())).collect();
         imbalance(test, &propensity, &factors[30_000..])
     };
-    let (without, with) = (with("train.loss.balance_weight=0"), with("train.loss.balance_weight=10"));
+    let (without, with) = (with("train.loss.lambda=0"), with("train.loss.lambda=10"));
     assert!(with < without / 2.0, "{without}, {with}");
 }
 
@@ -651,7 +658,7 @@ impl Sampler for Spoilt {
 fn spec(set: &[&str]) -> TrainSpec {
     let mut assignments = vec!["vars.dir=/".to_owned()];
     assignments.extend(set.iter().map(|assignment| (*assignment).to_owned()));
-    Job::parse(LOG, &assignments).unwrap().train.unwrap()
+    Job::parse(LOG, &assignments).unwrap().train.clone().unwrap()
 }
 
 fn fit_rows(spec: &TrainSpec, spoilt: usize, interrupt_after: usize) -> Result<Fitted> {
@@ -723,7 +730,7 @@ fn a_propensity_model_fitted_beforehand_is_left_as_it_is() {
 
 fn fits_beforehand(head: &str) {
     let set = ["train.propensity.source=model", "train.propensity.epochs=3", "train.loss.method=escm2-dr", head];
-    let spec = spec(&[&set[..], &["train.loss.balance_weight=0", "train.optimizer.epochs=2"]].concat());
+    let spec = spec(&[&set[..], &["train.loss.lambda=0", "train.optimizer.epochs=2"]].concat());
     let weights = |model: &Model| model.weights().map(Tensor::copy).collect::<Vec<_>>();
     // Whether all of the weights moved, or none.
     let moved = |a: &Model, b: &Model| {
@@ -796,18 +803,18 @@ fn training_stops_when_the_metric_does_not_improve() {
 #[test]
 fn a_schedule_sets_the_weight_of_every_epoch() {
     let fit = |weight: &str| {
-        let weight = format!("train.loss.balance_weight={weight}");
+        let weight = format!("train.loss.lambda={weight}");
         fit_rows(&spec(&[&weight, "train.optimizer.epochs=5", "train.evaluation.patience=9"]), 0, 0).unwrap()
     };
     let fitted = fit("{ from = 2, to = 0, epochs = 4 }");
-    let weights: Vec<f64> = fitted.history.iter().map(|record| record.balance_weight).collect();
+    let weights: Vec<f64> = fitted.history.iter().map(|record| record.lambda).collect();
     for (weight, wanted) in weights.iter().zip([2.0, 4.0 / 3.0, 2.0 / 3.0, 0.0, 0.0]) {
         assert!((weight - wanted).abs() < 1e-12, "{weights:?}");
     }
-    for EpochRecord { losses, balance_weight, optimum, .. } in &fitted.history {
-        assert_eq!((losses.contains_key("bmse"), *optimum), (*balance_weight > 0.0, None), "{losses:?}");
+    for EpochRecord { losses, lambda, optimum, .. } in &fitted.history {
+        assert_eq!((losses.contains_key("bmse"), *optimum), (*lambda > 0.0, None), "{losses:?}");
         let bmse = losses.get("bmse").copied().unwrap_or_default();
-        let total = losses["propensity"] + losses["estimator"] + balance_weight * bmse;
+        let total = losses["propensity"] + losses["estimator"] + lambda * bmse;
         assert!((losses["total"] - total).abs() < 1e-6, "{losses:?}");
     }
     let (constant, number) = (fit("{ from = 0.5, to = 0.5, epochs = 3 }"), fit("0.5"));
@@ -817,29 +824,29 @@ fn a_schedule_sets_the_weight_of_every_epoch() {
 /// Treated rows are a third, so that propensities of one half are too high, and λ above 0 takes variance away.
 #[test]
 fn the_optimal_weight_is_what_the_epoch_before_found() {
-    let set = ["train.loss.balance_weight=optimal", "train.loss.estimator_weight=2.0", "train.evaluation.patience=30"];
+    let set = ["train.loss.lambda=optimal", "train.loss.estimator_weight=2.0", "train.evaluation.patience=30"];
     let fitted = fit_rows(&spec(&set), 0, 0).unwrap();
-    assert_eq!(fitted.history[0].balance_weight, 0.0);
-    assert!(fitted.history[1].balance_weight > 0.0);
+    assert_eq!(fitted.history[0].lambda, 0.0);
+    assert!(fitted.history[1].lambda > 0.0);
     for two in fitted.history.windows(2) {
         let optimum = two[0].optimum.unwrap();
-        assert_eq!(two[1].balance_weight, 2.0 * optimum.lambda.max(0.0));
+        assert_eq!(two[1].lambda, 2.0 * optimum.lambda.max(0.0));
         assert!(optimum.lambda * optimum.correlation <= 0.0 && optimum.correlation.abs() <= 1.0, "{optimum:?}");
-        assert_eq!(two[1].losses.contains_key("bmse"), two[1].balance_weight > 0.0);
+        assert_eq!(two[1].losses.contains_key("bmse"), two[1].lambda > 0.0);
     }
 }
 
 /// Most pairs are treated, so that propensities of one half are too low, and no λ above 0 takes variance away.
 #[tokio::test]
 async fn the_optimal_weight_trains_in_a_matrix_and_is_told() {
-    let set = [MATRIX[0], MATRIX[1], "train.loss.balance_weight=optimal", "train.loss.phi=\"2K\""];
+    let set = [MATRIX[0], MATRIX[1], "train.loss.lambda=optimal", "train.loss.phi=concat"];
     let (folder, manifest) = train(&[&set[..], &["train.optimizer.epochs=40"]].concat()).await;
     assert!(manifest.training.test.unwrap().auc.unwrap() > 0.85);
     let history = &manifest.training.members[0].history;
-    assert!(history[0].optimum.unwrap().lambda < 0.0 && history[1].balance_weight == 0.0, "{:?}", history[0]);
-    assert_eq!(manifest.loss.balance_weight, BalanceWeight::Optimal);
+    assert!(history[0].optimum.unwrap().lambda < 0.0 && history[1].lambda == 0.0, "{:?}", history[0]);
+    assert_eq!(manifest.loss.lambda, Lambda::Optimal);
     let text = std::fs::read_to_string(folder.path().join("model/manifest.json")).unwrap();
-    assert!(text.contains("\"balance_weight\": \"optimal\"") && text.contains("\"correlation\""), "{text}");
+    assert!(text.contains("\"lambda\": \"optimal\"") && text.contains("\"correlation\""), "{text}");
 }
 
 #[test]
@@ -868,12 +875,12 @@ fn figures(history: &[EpochRecord]) -> Vec<EpochRecord> {
 #[test]
 fn what_is_kept_at_any_epoch_leads_to_the_same_end() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let schedule = "loss.balance_weight={ from = 0.1, to = 0.7, epochs = 9 }";
+    let schedule = "loss.lambda={ from = 0.1, to = 0.7, epochs = 9 }";
     let settings = [
         &["optimizer.adam=dense"][..],
         &[schedule],
-        &["loss.balance_weight=optimal"],
-        &["optimizer.adam=lazy", "loss.balance_weight=optimal"],
+        &["loss.lambda=optimal"],
+        &["optimizer.adam=lazy", "loss.lambda=optimal"],
         &["model={ head = 'mlp', hidden = [6, 4], dim = 8 }"],
         &["model={ head = 'mlp', hidden = [6], dim = 8, embeddings = 'shared' }"],
         &["model={ head = 'mlp', hidden = [6], dim = 8 }", "precision=bfloat16"],
@@ -950,7 +957,7 @@ fn an_ensemble_scores_the_mean_of_its_members() {
     for set in [
         &["train.optimizer.adam=dense"][..],
         &["train.model.embeddings=shared"],
-        &["train.propensity.source=model", "train.loss.balance_weight=0", "train.loss.stop_gradient=true"],
+        &["train.propensity.source=model", "train.loss.lambda=0", "train.loss.stop_gradient=true"],
     ] {
         let job = ensemble_job(set);
         let spec = job.train.as_ref().unwrap();
@@ -1037,9 +1044,9 @@ async fn only_the_same_run_is_resumed() {
         TrainOperator.run(&context(folder.path(), &set).unwrap()).await
     };
     let cases: [(&str, &[&str]); 7] = [
-        ("train.loss.balance_weight=optimal", &["train.loss.balance_weight was 1.0 and is \"optimal\""]),
+        ("train.loss.lambda=optimal", &["train.loss.lambda was 1.0 and is \"optimal\""]),
         ("train.optimizer.prediction.lr=0.5", &["train.optimizer.prediction.lr was 0.02 and is 0.5"]),
-        ("train.loss.phi=\"K\"", &["train.loss.phi was \"1\" and is \"K\""]),
+        ("train.loss.phi=product", &["train.loss.phi was \"1\" and is \"K\""]),
         ("seed=5", &["seed was 4 and is 5"]),
         ("train.model.head=mlp", &["train.model.head was \"dot\" and is \"mlp\""]),
         ("train.data.test=SELECT * FROM uniform", &["train.data.test"]),

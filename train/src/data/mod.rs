@@ -20,7 +20,7 @@ use self::vocabulary::{Ids, Interner, Vocabulary, id_type};
 use crate::fit::evaluation::is_positive;
 use counterweight::context::JobContext;
 use counterweight::error::{Context, Error, Result, invalid, suggestion};
-use counterweight::job::{Columns, Job, PropensitySource, Shape};
+use counterweight::job::{Columns, Job, PropensitySource, Role, Shape};
 use counterweight::model::Fingerprint;
 
 /// Chunks of rows that a stream holds ready.
@@ -61,15 +61,15 @@ impl DataSet {
         let frame = context.query(key, sql).await?;
         let roles = &context.job.columns;
         let shape = context.job.population.shape;
-        let required = |role: &str, column: &Option<String>| match column {
-            Some(column) => Ok(column.clone()),
+        let required = |role: Role| match roles.get(role) {
+            Some(column) => Ok(column.to_owned()),
             None => invalid!("columns.{role} is missing: name the column of {key} that plays this role"),
         };
-        let (user, item) = (required("user", &roles.user)?, required("item", &roles.item)?);
-        let outcome = required("outcome", &roles.outcome)?;
+        let (user, item) = (required(Role::User)?, required(Role::Item)?);
+        let outcome = required(Role::Outcome)?;
         let treated = treated_column(&frame, roles, shape, key)?;
         let propensity = match reads_propensities(&context.job, key) {
-            true => Some(required("propensity", &roles.propensity)?),
+            true => Some(required(Role::Propensity)?),
             false => None,
         };
         for name in [&user, &item] {
@@ -182,7 +182,7 @@ fn reads_propensities(job: &Job, key: &str) -> bool {
 
 /// The treated column, where there is one: a log must have it, an evaluation set may.
 fn treated_column(frame: &DataFrame, roles: &Columns, shape: Shape, key: &str) -> Result<Option<String>> {
-    let Some(name) = &roles.treated else {
+    let Some(name) = roles.get(Role::Treated) else {
         if shape == Shape::Log && key == TRAIN {
             invalid!("columns.treated is missing: in a log it tells the rows whose outcome is known");
         }
@@ -192,7 +192,7 @@ fn treated_column(frame: &DataFrame, roles: &Columns, shape: Shape, key: &str) -
     if !present && (shape == Shape::Matrix || key != TRAIN) {
         return Ok(None);
     }
-    Ok(Some(name.clone()))
+    Ok(Some(name.to_owned()))
 }
 
 fn type_of(frame: &DataFrame, name: &str, key: &str) -> Result<DataType> {

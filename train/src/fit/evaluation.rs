@@ -266,8 +266,9 @@ mod tests {
         let sampler = |seed| {
             BlockSampler::new(rows.clone(), (USERS, ITEMS), (8, 8), seed, Device::Cpu, |_, _| String::new()).unwrap()
         };
-        for phi in [Phi::One, Phi::Prediction] {
-            let spec = LossSpec { phi, ..ips() };
+        for phi in [Phi::Constant, Phi::Prediction] {
+            let mut spec = ips();
+            spec.phi = phi;
             let of =
                 |sampler: &BlockSampler| population_bmse(&spec, &propensity, &prediction, sampler).unwrap().unwrap();
             let whole = of(&sampler(0));

@@ -19,7 +19,7 @@ use crate::loss::{Outputs, terms};
 use crate::model::{Gradients, Head, Model, Scores, initial, side_by_side};
 use crate::propensity::naive_bayes::NaiveBayes;
 use counterweight::error::{Error, Result, invalid};
-use counterweight::job::{BalanceWeight, Embeddings, LossSpec, TrainSpec};
+use counterweight::job::{Embeddings, Lambda, LossSpec, TrainSpec};
 use counterweight::model::{Divergence, EpochRecord, Stop, is_better};
 
 /// The models that are trained together.
@@ -225,11 +225,11 @@ impl TrainingState {
     }
 
     /// λ of the next epoch.
-    fn balance_weight(&self, spec: &LossSpec) -> f64 {
-        match spec.balance_weight {
-            BalanceWeight::Fixed(weight) => weight,
-            BalanceWeight::Scheduled(schedule) => schedule.at(self.history.len() + 1),
-            BalanceWeight::Optimal => {
+    fn lambda(&self, spec: &LossSpec) -> f64 {
+        match spec.lambda {
+            Lambda::Fixed(weight) => weight,
+            Lambda::Scheduled(schedule) => schedule.at(self.history.len() + 1),
+            Lambda::Optimal => {
                 let optimum = self.history.last().and_then(|record| record.optimum);
                 // A negative weight would reward imbalance.
                 optimum.map_or(0.0, |optimum| spec.estimator_weight * optimum.lambda.max(0.0))
@@ -248,7 +248,7 @@ impl TrainingState {
         let start = Instant::now();
         let mut watch = Stopwatch::new(spec.timing, self.models.propensity.table().device());
         let epoch = self.history.len() + 1;
-        let balance_weight = self.balance_weight(&spec.loss);
+        let lambda = self.lambda(&spec.loss);
         let (mut log, mut moments) = (StepLog::new(epoch), Vec::new());
         for batch in sampler.epoch(first_epoch(self.member) + epoch) {
             if interrupt.is_cancelled() {
@@ -256,7 +256,7 @@ impl TrainingState {
             }
             let batch = batch?;
             watch.lap(|timing| &mut timing.data);
-            match self.step(spec, balance_weight, &batch, &mut log, &mut watch) {
+            match self.step(spec, lambda, &batch, &mut log, &mut watch) {
                 Ok(of_step) => moments.extend(of_step),
                 Err(divergence) => return Ok(Some(Stop::Diverged(divergence))),
             }
@@ -284,7 +284,7 @@ impl TrainingState {
             seconds,
             losses,
             gradient_norms,
-            balance_weight,
+            lambda,
             optimum: optimum(&moments),
             timing,
             validation: metrics,
@@ -296,7 +296,7 @@ impl TrainingState {
     fn step(
         &mut self,
         spec: &TrainSpec,
-        balance_weight: f64,
+        lambda: f64,
         batch: &Batch,
         log: &mut StepLog,
         watch: &mut Stopwatch,
@@ -316,7 +316,7 @@ impl TrainingState {
                 None => models.naive_bayes.map(|naive_bayes| naive_bayes.propensity(&batch.outcome)),
             },
         };
-        let terms = terms(&spec.loss, balance_weight, &outputs, batch);
+        let terms = terms(&spec.loss, lambda, &outputs, batch);
         let total = terms.total();
         let values = terms.values(&total);
         watch.lap(|timing| &mut timing.forward);

@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 use counterweight::job::{LossSpec, Method};
 
 /// Σ o·e / Σ o; 0 without a treated pair.
-pub fn naive(treated: &Tensor, error: &Tensor) -> Tensor {
+pub fn naive_treated(treated: &Tensor, error: &Tensor) -> Tensor {
     (treated * error).sum(None::<Kind>) / treated.sum(None::<Kind>).clamp_min(1.0)
 }
 
@@ -62,10 +62,11 @@ pub fn pair_losses(
     propensity: &Tensor,
 ) -> Option<Tensor> {
     use Method::{
-        Dr, DrV2, Eib, Escm2Dr, Escm2Ips, Esmm, Ips, IpsV2, Mf, Mrdr, MultiDr, MultiIps, RdDr, RdIps, Snips, StableDr,
+        Dr, DrV2, Eib, Escm2Dr, Escm2Ips, Esmm, Ips, IpsV2, Mrdr, MultiDr, MultiIps, Naive, RdDr, RdIps, Snips,
+        StableDr,
     };
     Some(match (spec.method, imputed) {
-        (Mf | Snips | StableDr | Esmm, _) => return None,
+        (Naive | Snips | StableDr | Esmm, _) => return None,
         (Ips | MultiIps | Escm2Ips | IpsV2, _) => ips(treated, error, propensity),
         (RdIps, _) => rd_ips(treated, error, propensity, spec.odds_ratio_bound),
         (Eib, Some(imputed)) => eib(treated, error, imputed),
@@ -87,7 +88,7 @@ pub fn estimate(
 ) -> Option<Tensor> {
     match (method, pair_losses) {
         (_, Some(losses)) => Some(losses.mean(None::<Kind>)),
-        (Method::Mf, None) => Some(naive(treated, error)),
+        (Method::Naive, None) => Some(naive_treated(treated, error)),
         (Method::Snips | Method::StableDr, None) => Some(snips(treated, error, propensity)),
         (_, None) => None,
     }

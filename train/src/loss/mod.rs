@@ -21,7 +21,7 @@ use self::imputation::{imputation, imputed_error, stabilization};
 use self::point::{ctcvr, point_loss};
 use crate::data::sampler::Batch;
 use crate::model::Scores;
-use counterweight::job::{BalanceWeight, LossSpec, Method};
+use counterweight::job::{Lambda, LossSpec, Method};
 
 /// What the models say of a batch.
 #[derive(Debug)]
@@ -59,8 +59,8 @@ pub fn clipped(propensity: &Tensor, clip: f64) -> Tensor {
 }
 
 /// Every term of the loss that `spec` describes: L_p + β·estimate + α·CTCVR + L_e + η·stabilisation + λ·regulariser, λ
-/// being `balance_weight`.
-pub fn terms(spec: &LossSpec, balance_weight: f64, outputs: &Outputs, batch: &Batch) -> Terms {
+/// being `lambda`.
+pub fn terms(spec: &LossSpec, lambda: f64, outputs: &Outputs, batch: &Batch) -> Terms {
     let Batch { treated, outcome, .. } = batch;
     let propensity_logit = &outputs.propensity.logit;
     let (prediction_logit, prediction) = (&outputs.prediction.logit, outputs.prediction.probability());
@@ -93,7 +93,7 @@ pub fn terms(spec: &LossSpec, balance_weight: f64, outputs: &Outputs, batch: &Ba
             add("stabilization", spec.stabilization_weight, stabilization(treated, &in_l_e.detach(), &divisor));
         }
     }
-    if balance_weight > 0.0 {
+    if lambda > 0.0 {
         let pairs = regularizers::Pairs {
             treated,
             propensity: &propensity,
@@ -102,9 +102,9 @@ pub fn terms(spec: &LossSpec, balance_weight: f64, outputs: &Outputs, batch: &Ba
             residual: &in_estimate.map_or_else(|| error.shallow_clone(), |imputed| &error - imputed),
         };
         let value = regularizers::regularizer(spec, &pairs, batch.layout, &outputs.propensity);
-        add(spec.regularizer.name(), balance_weight, value);
+        add(spec.regularizer.name(), lambda, value);
     }
-    let moments = pair_losses.filter(|_| spec.balance_weight == BalanceWeight::Optimal).map(|losses| {
+    let moments = pair_losses.filter(|_| spec.lambda == Lambda::Optimal).map(|losses| {
         let weight = regularizers::balance_weight(treated, &divisor);
         optimum::moments(spec.phi, batch.layout, &losses, &weight, &outputs.propensity, &prediction)
     });

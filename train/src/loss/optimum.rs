@@ -95,8 +95,8 @@ struct Factors {
 impl Factors {
     fn new(phi: Phi, layout: Layout, scores: &Scores, prediction: &Tensor) -> Self {
         let of_pairs = match phi {
-            Phi::Product | Phi::Concatenation => None,
-            Phi::One => Some(prediction.ones_like().unsqueeze(-1)),
+            Phi::Product | Phi::Concat => None,
+            Phi::Constant => Some(prediction.ones_like().unsqueeze(-1)),
             Phi::Prediction => Some(prediction.unsqueeze(-1)),
             Phi::Learned => {
                 let mut shape = prediction.size();
@@ -135,7 +135,7 @@ impl Factors {
         }
     }
 
-    /// Σ over the elements of φ, for each pair: of the products of `user` and `item` for K, of both for 2K.
+    /// Σ over the elements of φ, for each pair: of the products of `user` and `item`, or of both.
     fn sum(&self, user: &Tensor, item: &Tensor) -> Tensor {
         let over_elements = |values: &Tensor| values.sum_dim_intlist(1, false, None::<Kind>);
         match (self.phi, self.layout) {

@@ -78,9 +78,9 @@ fn weighted_square(
 pub fn phi(phi: Phi, scores: &Scores, prediction: impl FnOnce() -> Tensor) -> Tensor {
     let Rows { user, item, .. } = &scores.rows;
     match phi {
-        Phi::One => scores.logit.ones_like().unsqueeze(1),
+        Phi::Constant => scores.logit.ones_like().unsqueeze(1),
         Phi::Product => user * item,
-        Phi::Concatenation => Tensor::cat(&[user, item], 1),
+        Phi::Concat => Tensor::cat(&[user, item], 1),
         Phi::Prediction => prediction().unsqueeze(1),
         Phi::Learned => of_pairs(phi, scores, prediction),
     }
@@ -104,19 +104,19 @@ fn weighted_sum(
 ) -> Tensor {
     let over_rows = |values: Tensor| values.sum_dim_intlist(0, false, None::<Kind>);
     match (phi, layout) {
-        (Phi::One, _) => weight.sum(None::<Kind>).view(1),
+        (Phi::Constant, _) => weight.sum(None::<Kind>).view(1),
         (Phi::Prediction, _) => (weight * of_pairs()).sum(None::<Kind>).view(1),
         (Phi::Learned, _) => of_pairs().transpose(0, 1).mv(&weight.flatten(0, -1)),
         // Σ_ui w_ui p_u ⊙ q_i = Σ_u p_u ⊙ (W·Q)_u
         (Phi::Product, Layout::Block) => over_rows(user * weight.matmul(item)),
         (Phi::Product, Layout::Pairs) => (user * item).transpose(0, 1).mv(weight),
         // Σ_ui w_ui [p_u : q_i] = [Σ_u p_u (W·1)_u : Σ_i q_i (Wᵀ·1)_i]
-        (Phi::Concatenation, Layout::Block) => {
+        (Phi::Concat, Layout::Block) => {
             let (by_user, by_item) =
                 (weight.sum_dim_intlist(1, false, None::<Kind>), over_rows(weight.shallow_clone()));
             Tensor::cat(&[user.transpose(0, 1).mv(&by_user), item.transpose(0, 1).mv(&by_item)], 0)
         }
-        (Phi::Concatenation, Layout::Pairs) => {
+        (Phi::Concat, Layout::Pairs) => {
             Tensor::cat(&[user.transpose(0, 1).mv(weight), item.transpose(0, 1).mv(weight)], 0)
         }
     }

@@ -12,7 +12,7 @@ use super::regularizers::{bmse_unbiased, mean_inverse_square, sample_variance};
 use super::*;
 use crate::data::sampler::Layout;
 use crate::model::{Gradients, Head, Model};
-use counterweight::job::{BalanceWeight, ImputedError, Phi, PointLoss, Regularizer};
+use counterweight::job::{ImputedError, Lambda, Phi, PointLoss, Regularizer};
 
 const USERS: usize = 3;
 const ITEMS: usize = 4;
@@ -158,7 +158,7 @@ impl Case {
             imputation: spec.method.imputes().then(|| scores(&models[2])),
             fixed_propensity,
         };
-        let terms = terms(spec, number(spec.balance_weight), &outputs, &batch);
+        let terms = terms(spec, number(spec.lambda), &outputs, &batch);
         let total = terms.total();
         let values = Vec::<f64>::try_from(terms.values(&total)).unwrap();
         let named = terms.names().into_iter().zip(values).collect();
@@ -222,7 +222,7 @@ impl Case {
 
             let (value, weight) = match spec.method {
                 Method::Esmm => (0.0, 0.0),
-                Method::Mf => (o * e, o),
+                Method::Naive => (o * e, o),
                 Method::Ips | Method::MultiIps | Method::Escm2Ips | Method::IpsV2 => (o * e / divisor, 1.0),
                 Method::Snips | Method::StableDr => (o * e / divisor, o / divisor),
                 Method::RdIps => (o * (e * low).max(e * high), 1.0),
@@ -238,9 +238,9 @@ impl Case {
             let w = o / p - (1.0 - o) / (1.0 - p);
             let (u, v) = (&weights[0][user * WIDTH..][..DIM], &weights[0][(USERS + item) * WIDTH..][..DIM]);
             let phi = match spec.phi {
-                Phi::One => vec![1.0],
+                Phi::Constant => vec![1.0],
                 Phi::Product => (0..DIM).map(|k| u[k] * v[k]).collect(),
-                Phi::Concatenation => [u, v].concat(),
+                Phi::Concat => [u, v].concat(),
                 Phi::Prediction => vec![predicted],
                 Phi::Learned => self::score(self.hidden, &weights[0], user, item).1,
             };
@@ -264,7 +264,7 @@ impl Case {
         let drift = steadies.iter().map(|(weight, imputed)| (1.0 - weight) * (imputed - mean_steady)).sum::<f64>() / n;
 
         let estimator = if divided_by == 0.0 { 0.0 } else { summed / divided_by };
-        let balance_weight = number(spec.balance_weight);
+        let lambda = number(spec.lambda);
         let mut named: BTreeMap<&'static str, f64> = BTreeMap::new();
         let mut total = 0.0;
         for (name, present, weight, value) in [
@@ -273,7 +273,7 @@ impl Case {
             ("ctcvr", spec.ctcvr_weight > 0.0, spec.ctcvr_weight, ctcvr),
             ("imputation", spec.method.imputes(), spec.imputation_weight, l_e),
             ("stabilization", spec.method == Method::StableDr, spec.stabilization_weight, drift.powi(2)),
-            (spec.regularizer.name(), balance_weight > 0.0, balance_weight, regularizer),
+            (spec.regularizer.name(), lambda > 0.0, lambda, regularizer),
         ] {
             if present {
                 named.insert(name, value);
@@ -285,8 +285,8 @@ impl Case {
     }
 }
 
-fn number(weight: BalanceWeight) -> f64 {
-    let BalanceWeight::Fixed(weight) = weight else { panic!("{weight} is no number") };
+fn number(weight: Lambda) -> f64 {
+    let Lambda::Fixed(weight) = weight else { panic!("{weight} is no number") };
     weight
 }
 
@@ -305,7 +305,7 @@ const REGULARIZERS: [Regularizer; 5] =
     [Regularizer::Bmse, Regularizer::BmseUnbiased, Regularizer::Sv, Regularizer::Mis, Regularizer::Variance];
 
 const METHODS: [Method; 16] = [
-    Method::Mf,
+    Method::Naive,
     Method::Ips,
     Method::Snips,
     Method::Eib,
@@ -323,34 +323,38 @@ const METHODS: [Method; 16] = [
     Method::DrV2,
 ];
 
+/// The loss of a method, all else by default.
+fn of(method: Method) -> LossSpec {
+    serde_json::from_value(serde_json::json!({ "method": method })).unwrap()
+}
+
 /// Every method with every point loss, with gradients stopped and not; φ and the regularisers take turns.
 fn specs() -> Vec<LossSpec> {
     let losses = [PointLoss::CrossEntropy, PointLoss::SquaredError];
-    let phis = [Phi::One, Phi::Product, Phi::Concatenation, Phi::Prediction, Phi::Learned];
+    let phis = [Phi::Constant, Phi::Product, Phi::Concat, Phi::Prediction, Phi::Learned];
     let mut specs: Vec<LossSpec> = Vec::new();
     for method in METHODS {
         for (propensity_loss, prediction_loss) in losses.into_iter().flat_map(|a| losses.map(|b| (a, b))) {
             for (imputed_error, ctcvr_weight) in [(ImputedError::Output, 0.0), (ImputedError::PseudoLabel, 0.7)] {
                 let turn = specs.len();
-                specs.push(LossSpec {
-                    method,
-                    regularizer: REGULARIZERS[turn % REGULARIZERS.len()],
-                    phi: phis[turn / REGULARIZERS.len() % phis.len()],
-                    propensity_loss,
-                    prediction_loss,
-                    ctcvr_loss: losses[turn / 2 % 2],
-                    imputed_error,
-                    propensity_weight: 1.3,
-                    ctcvr_weight: if method == Method::Esmm { 0.7 } else { ctcvr_weight },
-                    estimator_weight: 0.9,
-                    balance_weight: BalanceWeight::Fixed(if turn % 7 == 6 { 0.0 } else { 2.1 }),
-                    imputation_weight: 0.4,
-                    stabilization_weight: 1.6,
-                    odds_ratio_bound: 1.7,
-                    stop_gradient: turn.is_multiple_of(3),
-                    stop_imputation_gradient: turn % 3 != 1,
-                    propensity_clip: 1e-6,
-                });
+                let mut spec = of(method);
+                spec.regularizer = REGULARIZERS[turn % REGULARIZERS.len()];
+                spec.phi = phis[turn / REGULARIZERS.len() % phis.len()];
+                spec.propensity_loss = propensity_loss;
+                spec.prediction_loss = prediction_loss;
+                spec.ctcvr_loss = losses[turn / 2 % 2];
+                spec.imputed_error = imputed_error;
+                spec.propensity_weight = 1.3;
+                spec.ctcvr_weight = if method == Method::Esmm { 0.7 } else { ctcvr_weight };
+                spec.estimator_weight = 0.9;
+                spec.lambda = Lambda::Fixed(if turn % 7 == 6 { 0.0 } else { 2.1 });
+                spec.imputation_weight = 0.4;
+                spec.stabilization_weight = 1.6;
+                spec.odds_ratio_bound = 1.7;
+                spec.stop_gradient = turn.is_multiple_of(3);
+                spec.stop_imputation_gradient = turn % 3 != 1;
+                spec.propensity_clip = 1e-6;
+                specs.push(spec);
             }
         }
     }
@@ -393,7 +397,8 @@ fn every_gradient_is_the_slope_of_its_loss() {
         for (layout, (stop_gradient, stop_imputation_gradient)) in
             LAYOUTS.into_iter().flat_map(|layout| stops.map(|stops| (layout, stops)))
         {
-            let spec = LossSpec { stop_gradient, stop_imputation_gradient, ..spec.clone() };
+            let mut spec = spec.clone();
+            (spec.stop_gradient, spec.stop_imputation_gradient) = (stop_gradient, stop_imputation_gradient);
             let case = Case::new(seed as u64, layout, Treated::Some, 0.0, hidden(&spec, seed as u64));
             let (_, gradients) = case.by_tensors(&spec);
             for (model, gradient) in gradients.iter().enumerate() {
@@ -414,14 +419,15 @@ fn every_gradient_is_the_slope_of_its_loss() {
 #[test]
 fn fixed_propensities_are_those_of_the_estimate_and_of_l_e() {
     const STEP: f64 = 1e-6;
-    for (turn, spec) in (0_u64..).zip(specs()).filter(|(_, spec)| spec.method != Method::StableDr) {
-        let spec = LossSpec { balance_weight: BalanceWeight::Fixed(0.0), stop_imputation_gradient: false, ..spec };
+    for (turn, mut spec) in (0_u64..).zip(specs()).filter(|(_, spec)| spec.method != Method::StableDr) {
+        (spec.lambda, spec.stop_imputation_gradient) = (Lambda::Fixed(0.0), false);
         let case = |seed| Case::new(seed, Layout::Block, Treated::Some, 0.0, hidden(&spec, turn));
         let (case, other) = (case(turn), case(1000 + turn));
         let mut fixed = case.weights.clone();
         fixed[0] = other.weights[0].clone();
         let (ours, gradients) = case.by_tensors_with(&spec, Some(&fixed[0]));
-        let stopped = LossSpec { stop_gradient: true, ..spec.clone() };
+        let mut stopped = spec.clone();
+        stopped.stop_gradient = true;
         for (name, value) in case.by_loops(&stopped, &case.weights, &fixed) {
             assert!((ours[name] - value).abs() < 1e-10, "{name} of {stopped:?}: {} is not {value}", ours[name]);
         }
@@ -548,7 +554,7 @@ fn estimates_are_unbiased_where_their_theory_says_so() {
             ("dr, true ê", mean(&dr(treated, error, error, &half))),
             ("eib, true ê", mean(&eib(treated, error, error))),
             ("snips", mean(&snips(treated, error, propensity))),
-            ("naive", mean(&estimators::naive(treated, error))),
+            ("naive_treated", mean(&estimators::naive_treated(treated, error))),
             ("ips, wrong p", mean(&ips(treated, error, &half))),
             ("eib, wrong ê", mean(&eib(treated, error, &wrong))),
         ] {
@@ -563,7 +569,7 @@ fn estimates_are_unbiased_where_their_theory_says_so() {
     };
     for (name, values) in &off {
         let (mean, error) = standard_errors(values);
-        let unbiased = !(name.contains("wrong") || *name == "naive");
+        let unbiased = !(name.contains("wrong") || *name == "naive_treated");
         // SNIPS is biased by about 1/n of its scale.
         let slack = if *name == "snips" { 2e-3 } else { 0.0 };
         if unbiased {

@@ -302,12 +302,10 @@ mod tests {
 
     /// Every head with embeddings of its own, and with shared ones.
     fn specs() -> [ModelSpec; 5] {
-        let spec = |embeddings, head, hidden: &[usize]| ModelSpec {
-            dim: 5,
-            embeddings,
-            head,
-            hidden: hidden.to_vec(),
-            ..ModelSpec::default()
+        let spec = |embeddings, head, hidden: &[usize]| {
+            let mut spec = ModelSpec::default();
+            (spec.dim, spec.embeddings, spec.head, spec.hidden) = (5, embeddings, head, hidden.to_vec());
+            spec
         };
         [
             spec(Embeddings::Separate, HeadKind::Dot, &[]),
@@ -562,7 +560,8 @@ mod tests {
 
     #[test]
     fn initial_weights_have_the_stated_spread() {
-        let spec = ModelSpec { dim: 64, head: HeadKind::Mlp, hidden: vec![200, 100], ..ModelSpec::default() };
+        let mut spec = ModelSpec::default();
+        (spec.dim, spec.head, spec.hidden) = (64, HeadKind::Mlp, vec![200, 100]);
         let model = Model::new(400, 100, &spec, &mut ChaCha8Rng::seed_from_u64(1), Device::Cpu);
         let [(user, _), (item, _)] = model.parts();
         let spread = |weights: &Tensor| weights.std(false).double_value(&[]);

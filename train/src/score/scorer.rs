@@ -15,7 +15,7 @@ use crate::loss::imputation::imputed_error;
 use crate::loss::regularizers::phi;
 use crate::model::{Model, Scores};
 use counterweight::error::{Result, invalid, suggestion};
-use counterweight::job::{Columns, LossSpec, Phi, ScoreSpec, Unknown};
+use counterweight::job::{Columns, LossSpec, Phi, Role, ScoreSpec, Unknown};
 
 /// A model that scores rows. An unknown user or item has the row after the last known one, which is their average.
 pub(super) struct Scorer {
@@ -114,7 +114,7 @@ impl Scorer {
 
     /// The schema of scored rows.
     pub(super) fn output_schema(&self, input: &SchemaRef) -> Result<SchemaRef> {
-        let columns = Columns { user: Some(self.user.clone()), item: Some(self.item.clone()), ..Columns::default() };
+        let columns = Columns::default().with(Role::User, &self.user).with(Role::Item, &self.item);
         output_schema(input, &columns, self.added)
     }
 
@@ -173,7 +173,7 @@ impl Scorer {
 }
 
 fn roles(columns: &Columns) -> Result<(&str, &str)> {
-    match (&columns.user, &columns.item) {
+    match (columns.get(Role::User), columns.get(Role::Item)) {
         (Some(user), Some(item)) => Ok((user, item)),
         (None, _) => invalid!("columns.user is missing: name the column that holds the user"),
         (_, None) => invalid!("columns.item is missing: name the column that holds the item"),

@@ -55,7 +55,7 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 #[test]
 fn moments_are_made_of_the_vectors_of_pairs() {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
-    for phi in [Phi::One, Phi::Product, Phi::Concatenation, Phi::Prediction, Phi::Learned] {
+    for phi in [Phi::Constant, Phi::Product, Phi::Concat, Phi::Prediction, Phi::Learned] {
         for layout in [Layout::Block, Layout::Pairs] {
             let (shape, items) = match layout {
                 Layout::Block => (vec![USERS, ITEMS], ITEMS),
@@ -78,10 +78,10 @@ fn moments_are_made_of_the_vectors_of_pairs() {
             let phi_of = |at: usize| {
                 let (u, v) = (row(&user, pairs[at].0), row(&item, pairs[at].1));
                 match phi {
-                    Phi::One => vec![1.0],
+                    Phi::Constant => vec![1.0],
                     Phi::Prediction => vec![r[at]],
                     Phi::Product => u.iter().zip(&v).map(|(u, v)| u * v).collect(),
-                    Phi::Concatenation => [u, v].concat(),
+                    Phi::Concat => [u, v].concat(),
                     Phi::Learned => row(&learned, at),
                 }
             };
@@ -237,10 +237,10 @@ fn without_variation_there_is_no_optimum() {
     let ones = Tensor::ones([5], (Kind::Double, Device::Cpu));
     let of_ones = |ones: &Tensor| scores(&ones.unsqueeze(1), &ones.unsqueeze(1), Layout::Pairs);
     assert_eq!(optimum(&[]), None);
-    let constant = moments(Phi::One, Layout::Pairs, &ones, &ones, &of_ones(&ones), &ones);
+    let constant = moments(Phi::Constant, Layout::Pairs, &ones, &ones, &of_ones(&ones), &ones);
     assert_eq!(optimum(&[constant]), None);
     let two = ones.narrow(0, 0, 2);
-    assert_eq!(values(&moments(Phi::One, Layout::Pairs, &two, &two, &of_ones(&two), &two)), [0.0; 4]);
+    assert_eq!(values(&moments(Phi::Constant, Layout::Pairs, &two, &two, &of_ones(&two), &two)), [0.0; 4]);
 }
 
 /// λ·BMSE does not vary more than L, whatever the moments claim.

@@ -1,20 +1,26 @@
 //! `[train.propensity]`: where propensities come from.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Embeddings, Method, Phi, TrainSpec, above_zero, name_of, positive};
+use super::{Embeddings, Method, Phi, TrainSpec};
 use crate::error::{Result, invalid};
+use crate::job::name_of;
+use crate::job::validate::{above_zero, positive};
 
 /// Where the p̂ of the estimate and of L_e comes from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct PropensitySpec {
     /// The source.
     pub source: PropensitySource,
     /// Passes over the population in which `model` is fitted, before the other models are.
+    #[schemars(range(min = 1))]
     pub epochs: usize,
     /// Penalty of `logistic`: l2/2 times the sum of the squared effects and coefficients, beside the cross-entropy summed
     /// over the population. What elsewhere is C, is 1/l2.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub l2: f64,
 }
 
@@ -25,7 +31,7 @@ impl Default for PropensitySpec {
 }
 
 /// A source of propensities.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum PropensitySource {
     /// The propensity model, trained together with the others.
@@ -62,11 +68,11 @@ impl TrainSpec {
             return Ok(());
         }
         let name = name_of(source);
-        if !loss.balance_weight.is_zero() {
+        if !loss.lambda.is_zero() {
             invalid!(
-                "train.loss.balance_weight = {}: a regulariser moves propensities, and train.propensity.source = \
-                 {name:?} fixes them; set balance_weight = 0, or source = \"joint\"",
-                loss.balance_weight
+                "train.loss.lambda = {}: a regulariser moves propensities, and train.propensity.source = \
+                 {name:?} fixes them; set train.loss.lambda = 0, or source = \"joint\"",
+                loss.lambda
             );
         }
         if loss.method == Method::StableDr {
@@ -81,11 +87,10 @@ impl TrainSpec {
                  set train.model.embeddings = \"separate\""
             );
         }
-        if *source == PropensitySource::Logistic && matches!(loss.phi, Phi::Product | Phi::Concatenation | Phi::Learned)
-        {
+        if *source == PropensitySource::Logistic && matches!(loss.phi, Phi::Product | Phi::Concat | Phi::Learned) {
             invalid!(
                 "train.loss.phi = {:?}: a logistic regression has no embeddings to make φ of; set train.loss.phi = \
-                 \"1\" or \"R\", or another train.propensity.source",
+                 \"constant\" or \"prediction\", or another train.propensity.source",
                 name_of(&loss.phi)
             );
         }

@@ -1,18 +1,20 @@
 //! λ, the weight of the regulariser: a number, a schedule, or the one of theorem 4.2.
 
+use std::borrow::Cow;
 use std::f64::consts::PI;
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::non_negative;
 use crate::error::{Result, invalid};
+use crate::job::validate::non_negative;
 
 /// λ: how much the regulariser weighs in the loss.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum BalanceWeight {
+pub enum Lambda {
     /// The same in every epoch; 0 leaves the regulariser out.
     Fixed(f64),
     /// Another in every epoch.
@@ -24,14 +26,17 @@ pub enum BalanceWeight {
 }
 
 /// From one weight to another over the first epochs.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Schedule {
     /// The weight in the first epoch.
+    #[schemars(range(min = 0))]
     pub from: f64,
     /// The weight in epoch `epochs` and all that follow.
+    #[schemars(range(min = 0))]
     pub to: f64,
     /// The epoch that reaches `to`; at least 2.
+    #[schemars(range(min = 2))]
     pub epochs: usize,
     /// How the weight moves in between.
     #[serde(default)]
@@ -39,7 +44,7 @@ pub struct Schedule {
 }
 
 /// How a schedule moves from its first value to its last.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Curve {
     /// By the same amount every epoch.
@@ -65,14 +70,14 @@ impl Schedule {
     }
 }
 
-impl BalanceWeight {
+impl Lambda {
     /// Whether the regulariser is left out of every epoch.
     pub fn is_zero(self) -> bool {
         self == Self::Fixed(0.0)
     }
 
     pub(super) fn validate(self) -> Result<()> {
-        let key = "train.loss.balance_weight";
+        let key = "train.loss.lambda";
         match self {
             Self::Fixed(weight) => non_negative(key, weight),
             Self::Optimal => Ok(()),
@@ -88,13 +93,13 @@ impl BalanceWeight {
     }
 }
 
-impl Default for BalanceWeight {
+impl Default for Lambda {
     fn default() -> Self {
         Self::Fixed(0.0)
     }
 }
 
-impl fmt::Display for BalanceWeight {
+impl fmt::Display for Lambda {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fixed(weight) => write!(f, "{weight}"),
@@ -106,7 +111,7 @@ impl fmt::Display for BalanceWeight {
     }
 }
 
-impl Serialize for BalanceWeight {
+impl Serialize for Lambda {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         match self {
             Self::Fixed(weight) => weight.serialize(serializer),
@@ -116,40 +121,60 @@ impl Serialize for BalanceWeight {
     }
 }
 
-impl<'de> Deserialize<'de> for BalanceWeight {
+impl<'de> Deserialize<'de> for Lambda {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         struct Written;
         impl<'de> Visitor<'de> for Written {
-            type Value = BalanceWeight;
+            type Value = Lambda;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 write!(f, "a number, \"optimal\" or {{ from = NUMBER, to = NUMBER, epochs = NUMBER }}")
             }
 
-            fn visit_f64<E>(self, weight: f64) -> std::result::Result<BalanceWeight, E> {
-                Ok(BalanceWeight::Fixed(weight))
+            fn visit_f64<E>(self, weight: f64) -> std::result::Result<Lambda, E> {
+                Ok(Lambda::Fixed(weight))
             }
 
-            fn visit_i64<E>(self, weight: i64) -> std::result::Result<BalanceWeight, E> {
-                Ok(BalanceWeight::Fixed(weight as f64))
+            fn visit_i64<E>(self, weight: i64) -> std::result::Result<Lambda, E> {
+                Ok(Lambda::Fixed(weight as f64))
             }
 
-            fn visit_u64<E>(self, weight: u64) -> std::result::Result<BalanceWeight, E> {
-                Ok(BalanceWeight::Fixed(weight as f64))
+            fn visit_u64<E>(self, weight: u64) -> std::result::Result<Lambda, E> {
+                Ok(Lambda::Fixed(weight as f64))
             }
 
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> std::result::Result<BalanceWeight, E> {
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> std::result::Result<Lambda, E> {
                 match text {
-                    "optimal" => Ok(BalanceWeight::Optimal),
+                    "optimal" => Ok(Lambda::Optimal),
                     _ => Err(E::invalid_value(Unexpected::Str(text), &self)),
                 }
             }
 
-            fn visit_map<M: MapAccess<'de>>(self, map: M) -> std::result::Result<BalanceWeight, M::Error> {
-                Schedule::deserialize(MapAccessDeserializer::new(map)).map(BalanceWeight::Scheduled)
+            fn visit_map<M: MapAccess<'de>>(self, map: M) -> std::result::Result<Lambda, M::Error> {
+                Schedule::deserialize(MapAccessDeserializer::new(map)).map(Lambda::Scheduled)
             }
         }
         deserializer.deserialize_any(Written)
+    }
+}
+
+impl JsonSchema for Lambda {
+    fn schema_name() -> Cow<'static, str> {
+        "Lambda".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A number, the same in every epoch, where 0 leaves the regulariser out; a schedule, another in \
+                every epoch; or `\"optimal\"`: the λ at which the estimate of the ideal loss and λ·BMSE together vary \
+                least from batch to batch, where that is not negative (Li et al., ICML 2023, theorem 4.2), 0 in the \
+                first epoch, and then what the epoch before says.",
+            "anyOf": [
+                { "type": "number", "minimum": 0 },
+                { "type": "string", "const": "optimal" },
+                generator.subschema_for::<Schedule>(),
+            ],
+        })
     }
 }
 
@@ -176,12 +201,10 @@ mod tests {
 
     #[test]
     fn every_form_survives_being_written_and_read() {
-        for weight in
-            [BalanceWeight::Fixed(0.1), BalanceWeight::Scheduled(schedule(Curve::Cosine)), BalanceWeight::Optimal]
-        {
+        for weight in [Lambda::Fixed(0.1), Lambda::Scheduled(schedule(Curve::Cosine)), Lambda::Optimal] {
             let json = serde_json::to_string(&weight).unwrap();
-            assert_eq!(serde_json::from_str::<BalanceWeight>(&json).unwrap(), weight, "{json}");
+            assert_eq!(serde_json::from_str::<Lambda>(&json).unwrap(), weight, "{json}");
         }
-        assert_eq!(serde_json::from_str::<BalanceWeight>("3").unwrap(), BalanceWeight::Fixed(3.0));
+        assert_eq!(serde_json::from_str::<Lambda>("3").unwrap(), Lambda::Fixed(3.0));
     }
 }

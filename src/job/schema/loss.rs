@@ -1,17 +1,20 @@
 //! `[train.loss]`: what is minimised.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{BalanceWeight, non_negative, one, squared_error};
+use super::{Lambda, one};
 use crate::error::{Result, invalid};
+use crate::job::validate::non_negative;
 
 /// The loss: an estimate of the ideal loss, what is trained beside it, and a regulariser, each with its weight.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct LossSpec {
     /// What is minimised in place of the ideal loss.
     pub method: Method,
-    /// The regulariser that `balance_weight` weighs.
+    /// The regulariser, whose weight is `lambda`.
     #[serde(default)]
     pub regularizer: Regularizer,
     /// The balancing representation of BMSE.
@@ -31,24 +34,30 @@ pub struct LossSpec {
     pub imputed_error: ImputedError,
     /// Weight of L_p.
     #[serde(default = "one")]
+    #[schemars(range(min = 0))]
     pub propensity_weight: f64,
     /// α: weight of the click-and-convert loss, the mean over all pairs of L(p̂·r̂, o·r); 0 leaves it out.
     #[serde(default)]
+    #[schemars(range(min = 0))]
     pub ctcvr_weight: f64,
     /// β: weight of the estimate of the ideal loss.
     #[serde(default = "one")]
+    #[schemars(range(min = 0))]
     pub estimator_weight: f64,
-    /// γ, or λ where β = 1: weight of the regulariser; 0 leaves it out.
+    /// λ, or γ where β is not 1: weight of the regulariser.
     #[serde(default)]
-    pub balance_weight: BalanceWeight,
+    pub lambda: Lambda,
     /// Weight of L_e.
     #[serde(default = "one")]
+    #[schemars(range(min = 0))]
     pub imputation_weight: f64,
     /// η: weight of the stabilisation of `stable-dr`.
     #[serde(default = "one")]
+    #[schemars(range(min = 0))]
     pub stabilization_weight: f64,
     /// Γ of `rd-ips` and `rd-dr`: how far a hidden confounder may move the odds of treatment, as a factor; at least 1.
     #[serde(default = "odds_ratio_bound")]
+    #[schemars(range(min = 1))]
     pub odds_ratio_bound: f64,
     /// Whether p̂ in the estimate and in L_e is taken as a constant, so that they do not train the propensity.
     #[serde(default)]
@@ -59,7 +68,12 @@ pub struct LossSpec {
     pub stop_imputation_gradient: bool,
     /// p̂ is kept at least this far from 0 and 1 wherever it divides.
     #[serde(default = "propensity_clip")]
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 0.5))]
     pub propensity_clip: f64,
+}
+
+pub(super) fn squared_error() -> PointLoss {
+    PointLoss::SquaredError
 }
 
 fn propensity_clip() -> f64 {
@@ -76,14 +90,14 @@ fn odds_ratio_bound() -> f64 {
 /// formulas are those of the estimate of the ideal loss; where ê occurs an imputation model is trained by L_e, the mean of
 /// o·(ê − e)²/p̂ unless said otherwise.
 ///
-/// Whose gradient trains what is decided by [`LossSpec::stop_gradient`] and [`LossSpec::stop_imputation_gradient`]; a
-/// job that says nothing of them, of `ctcvr_weight`, `balance_weight` or `imputed_error` has the values of
-/// `methods.toml`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Whose gradient trains what is decided by `stop_gradient` and `stop_imputation_gradient`; where a job says nothing of
+/// them, of `ctcvr_weight`, `lambda` or `imputed_error`, the method decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
-    /// Matrix factorisation fitted to what is seen: Σ o·e / Σ o (Koren et al., *Computer* 2009). No propensity in it.
-    Mf,
+    /// Σ o·e / Σ o: the models are fitted to what is seen, without a propensity (Koren et al., *Computer* 2009; "MF" in
+    /// the tables of Li et al.). It trains them as Σ o·e / n does, of which it is a multiple.
+    Naive,
     /// mean(o·e/p̂) (Schnabel et al., ICML 2016).
     Ips,
     /// Σ(o·e/p̂) / Σ(o/p̂) (Swaminathan and Joachims, NeurIPS 2015).
@@ -130,12 +144,12 @@ impl Method {
     /// Whether its estimate is a mean over all pairs of what each gives; else it is a ratio of two such means, or there is
     /// none.
     pub fn estimates_by_mean(self) -> bool {
-        !matches!(self, Self::Mf | Self::Snips | Self::StableDr | Self::Esmm)
+        !matches!(self, Self::Naive | Self::Snips | Self::StableDr | Self::Esmm)
     }
 }
 
 /// What keeps the propensities from extremes, or makes them balance.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Regularizer {
     /// ‖mean(w·φ)‖², w = o/p̂ − (1 − o)/(1 − p̂) (Li et al., ICML 2023).
@@ -167,28 +181,24 @@ impl Regularizer {
 }
 
 /// The balancing representation φ.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum Phi {
-    /// A constant.
+    /// φ = 1 ("1" in Li et al.).
     #[default]
-    #[serde(rename = "1")]
-    One,
-    /// The element-wise product of the propensity model's embeddings, p_u ⊙ q_i.
-    #[serde(rename = "K")]
+    Constant,
+    /// The element-wise product of the propensity model's embeddings, p_u ⊙ q_i ("K" in Li et al.).
     Product,
-    /// Their concatenation, [p_u : q_i].
-    #[serde(rename = "2K")]
-    Concatenation,
-    /// The prediction r̂.
-    #[serde(rename = "R")]
+    /// Their concatenation, [p_u : q_i] ("2K" in Li et al.).
+    Concat,
+    /// The prediction r̂ ("R" in Li et al.).
     Prediction,
     /// The last hidden layer of the propensity model's MLP head: the representation that its score is linear in.
-    #[serde(rename = "learned")]
     Learned,
 }
 
 /// How a probability is compared with a 0/1 value.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum PointLoss {
     /// −y·log(p) − (1−y)·log(1−p).
@@ -199,7 +209,7 @@ pub enum PointLoss {
 }
 
 /// How the imputation model gives an imputed error ê.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ImputedError {
     /// ê is the model's output.
@@ -221,8 +231,8 @@ impl LossSpec {
         for (key, value) in weights {
             non_negative(&format!("train.loss.{key}"), value)?;
         }
-        self.balance_weight.validate()?;
-        if self.balance_weight == BalanceWeight::Optimal {
+        self.lambda.validate()?;
+        if self.lambda == Lambda::Optimal {
             self.validate_optimal()?;
         }
         if !(0.0..0.5).contains(&self.propensity_clip) {
@@ -236,17 +246,18 @@ impl LossSpec {
         }
         Ok(())
     }
+
     /// Refuses theorem 4.2's λ where the theorem is not about this loss.
     fn validate_optimal(&self) -> Result<()> {
         if !self.method.estimates_by_mean() {
             invalid!(
-                "train.loss.balance_weight = \"optimal\": the optimum is of an estimate that is a mean over all pairs, and \
-                 that of mf, snips, stable-dr or esmm is none; give a number or a schedule, or another train.loss.method"
+                "train.loss.lambda = \"optimal\": the optimum is of an estimate that is a mean over all pairs, and \
+                 that of naive, snips, stable-dr or esmm is none; give a number or a schedule, or another train.loss.method"
             );
         }
         if self.regularizer != Regularizer::Bmse {
             invalid!(
-                "train.loss.balance_weight = \"optimal\": the optimum is of BMSE, and train.loss.regularizer = {:?}; give a \
+                "train.loss.lambda = \"optimal\": the optimum is of BMSE, and train.loss.regularizer = {:?}; give a \
                  number or a schedule, or regularizer = \"bmse\"",
                 self.regularizer.name()
             );

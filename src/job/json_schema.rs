@@ -1,0 +1,151 @@
+//! JSON Schemas of what a person writes: for editors, and for the key reference.
+//!
+//! They are of draft 7, which editors of TOML know.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
+use serde_json::{Map, Value as Json, json};
+use toml::{Table as Toml, Value};
+
+use super::JobFile;
+use super::load::{METHODS, PRESETS, preset};
+use super::read::parse_toml;
+use crate::error::Result;
+
+/// The JSON Schema of a job file as it is written: what a preset or a method may supply is not required, and where
+/// text has to be of some form, text with `${name}` in it may stand as well.
+///
+/// # Errors
+/// Where a preset does not parse.
+pub fn json_schema() -> Result<Json> {
+    let mut schema = json_schema_of::<JobFile>("Counterweight job");
+    each(&mut schema, &mut |schema| {
+        if is_restricted_text(schema) {
+            let restricted: Map<String, Json> =
+                RESTRICTIONS.iter().filter_map(|key| schema.remove_entry(*key)).collect();
+            schema.insert("anyOf".to_owned(), json!([restricted, { "$ref": "#/definitions/Variable" }]));
+        }
+    });
+    schema["definitions"]["Variable"] = json!({
+        "description": "Text that refers to variables.",
+        "type": "string",
+        "pattern": r"\$\{[^}]+\}",
+    });
+    for (name, _) in PRESETS {
+        not_required(&mut schema, "/definitions/TrainSpec", &preset(name)?);
+    }
+    let methods = parse_toml(METHODS)?;
+    for (_, entailed) in &methods {
+        not_required(&mut schema, "/definitions/LossSpec", entailed.as_table().unwrap_or(&Toml::new()));
+    }
+    describe_entailed(&mut schema["definitions"]["LossSpec"]["properties"], &methods);
+    Ok(schema)
+}
+
+/// The JSON Schema of a type as it is written in TOML: without null, and with what has a default not required.
+pub(crate) fn json_schema_of<T: JsonSchema>(title: &str) -> Json {
+    let mut schema = Json::from(SchemaSettings::draft07().into_generator().into_root_schema_for::<T>());
+    each(&mut schema, &mut |schema| {
+        schema.remove("format");
+        without_null(schema);
+        if let Some(Json::String(description)) = schema.get_mut("description") {
+            *description = flowing(description);
+        }
+        // The default of a section is that of its keys.
+        if schema
+            .get("default")
+            .is_some_and(|default| default.is_null() || default.is_object() || *default == json!([]))
+        {
+            schema.remove("default");
+        }
+    });
+    schema["title"] = title.into();
+    schema
+}
+
+/// Keywords that say which text is valid.
+const RESTRICTIONS: [&str; 7] = ["type", "const", "enum", "oneOf", "pattern", "minLength", "maxLength"];
+
+/// Whether not every text is valid: a name out of several, or text of a form.
+fn is_restricted_text(schema: &Map<String, Json>) -> bool {
+    let of_names = |schema: &Json| schema.get("const").is_some_and(Json::is_string);
+    schema.get("oneOf").and_then(Json::as_array).is_some_and(|names| names.iter().all(of_names))
+        || (schema.get("type") == Some(&"string".into())
+            && RESTRICTIONS[1..].iter().any(|key| schema.contains_key(*key)))
+}
+
+/// Applies `change` to every schema in `schema`, but for the names that a `oneOf` lists: the inner ones first.
+fn each(schema: &mut Json, change: &mut impl FnMut(&mut Map<String, Json>)) {
+    let Json::Object(schema) = schema else { return };
+    for key in ["properties", "definitions"] {
+        let inner = schema.get_mut(key).and_then(Json::as_object_mut);
+        inner.into_iter().flatten().for_each(|(_, schema)| each(schema, change));
+    }
+    for key in ["items", "additionalProperties"] {
+        schema.get_mut(key).into_iter().for_each(|schema| each(schema, change));
+    }
+    for key in ["anyOf", "allOf"] {
+        let inner = schema.get_mut(key).and_then(Json::as_array_mut);
+        inner.into_iter().flatten().for_each(|schema| each(schema, change));
+    }
+    change(schema);
+}
+
+/// TOML has no null: a key that may be absent is absent.
+fn without_null(schema: &mut Map<String, Json>) {
+    if let Some(Json::Array(types)) = schema.get_mut("type") {
+        types.retain(|name| name != "null");
+        if let [only] = types.as_slice() {
+            let only = only.clone();
+            schema.insert("type".to_owned(), only);
+        }
+    }
+    let Some(Json::Array(forms)) = schema.get_mut("anyOf") else { return };
+    forms.retain(|form| *form != json!({ "type": "null" }));
+    if forms.len() == 1 {
+        // What stands beside a reference is not looked at.
+        let forms = schema.remove("anyOf").unwrap_or_default();
+        schema.insert("allOf".to_owned(), forms);
+    }
+}
+
+/// Text whose lines were broken to fit a source file: its paragraphs, each on a line.
+fn flowing(text: &str) -> String {
+    let paragraphs = text.split("\n\n").map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" "));
+    paragraphs.collect::<Vec<_>>().join("\n\n")
+}
+
+/// Takes the keys that are in `supplied` from those that the section at `pointer` requires, and its sections too.
+fn not_required(schema: &mut Json, pointer: &str, supplied: &Toml) {
+    let section = |schema: &Json| {
+        let reference = schema.get("$ref").or_else(|| schema.get("allOf")?.get(0)?.get("$ref"));
+        Some(reference?.as_str()?.strip_prefix('#')?.to_owned())
+    };
+    for (key, value) in supplied {
+        let Some(Json::Object(found)) = schema.pointer_mut(pointer) else { return };
+        if let Some(Json::Array(required)) = found.get_mut("required") {
+            required.retain(|required| required != key);
+        }
+        let inner = found.get("properties").and_then(|properties| section(properties.get(key)?));
+        if let (Value::Table(supplied), Some(inner)) = (value, inner) {
+            not_required(schema, &inner, supplied);
+        }
+    }
+}
+
+/// Adds to each key's description the values that methods entail.
+fn describe_entailed(properties: &mut Json, methods: &Toml) {
+    let mut entailed: BTreeMap<&String, BTreeMap<String, Vec<String>>> = BTreeMap::new();
+    for (method, settings) in methods {
+        for (key, value) in settings.as_table().into_iter().flatten() {
+            entailed.entry(key).or_default().entry(value.to_string()).or_default().push(format!("`{method}`"));
+        }
+    }
+    for (key, values) in entailed {
+        let values = values.into_iter().map(|(value, methods)| format!("`{value}` with {}", methods.join(", ")));
+        let Json::String(description) = &mut properties[key]["description"] else { continue };
+        description.push_str(&format!("\n\nUnless it is given: {}.", values.collect::<Vec<_>>().join("; ")));
+    }
+}

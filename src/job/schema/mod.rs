@@ -1,0 +1,81 @@
+//! What a job file says, one file a section.
+
+mod audit;
+mod checkpoint;
+mod data;
+mod device;
+mod evaluation;
+mod lambda;
+mod loss;
+mod model;
+mod optimizer;
+mod population;
+mod propensity;
+mod score;
+mod table;
+mod train;
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use audit::AuditSpec;
+pub use checkpoint::CheckpointSpec;
+pub use data::DataSpec;
+pub use device::DeviceSpec;
+pub use evaluation::{EvaluationSpec, Metric};
+pub use lambda::{Curve, Lambda, Schedule};
+pub use loss::{ImputedError, LossSpec, Method, Phi, PointLoss, Regularizer};
+pub use model::{Embeddings, HeadKind, ModelKind, ModelSpec};
+pub use optimizer::{AdamKind, AdamSpec, OptimizerSpec};
+pub use population::{Population, Shape};
+pub use propensity::{PropensitySource, PropensitySpec};
+pub use score::{ScoreSpec, Unknown};
+pub use table::TableSpec;
+pub use train::{Precision, TrainSpec};
+
+use super::Columns;
+use crate::session::SessionOptions;
+
+/// What a job file says, section by section, whether or not it makes sense together; a [`Job`](super::Job) is one that
+/// does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct JobFile {
+    /// The job's name: the `table` label of its metrics, and the default of report titles.
+    pub name: String,
+    /// Seeds every random choice.
+    #[serde(default)]
+    pub seed: u64,
+    /// Where models are trained and scored.
+    #[serde(default)]
+    pub device: DeviceSpec,
+    /// Text that `${NAME}` stands for elsewhere in the file.
+    #[serde(default)]
+    pub vars: BTreeMap<String, String>,
+    /// What queries may use of the machine.
+    #[serde(default)]
+    pub session: SessionOptions,
+    /// Input tables by name.
+    #[serde(default)]
+    pub tables: BTreeMap<String, TableSpec>,
+    /// Which column plays which role.
+    #[serde(default)]
+    pub columns: Columns,
+    /// What a row is, and what all of the population is.
+    #[serde(default)]
+    pub population: Population,
+    /// What `counterweight train` does.
+    pub train: Option<TrainSpec>,
+    /// What `counterweight score` does.
+    pub score: Option<ScoreSpec>,
+    /// What `counterweight audit` does, by the audit's name.
+    #[serde(default)]
+    pub audit: BTreeMap<String, AuditSpec>,
+}
+
+fn one() -> f64 {
+    1.0
+}
