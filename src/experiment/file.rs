@@ -313,7 +313,7 @@ mod tests {
                 "vars.dir=/data",
                 "train.optimizer.prediction.lr=0.0005",
                 "train.preset=\"coat-dr-v2\"",
-                "train.loss.phi=\"K\"",
+                "train.loss.phi=\"product\"",
                 "train.optimizer.epochs=1",
                 "seed=7",
             ]

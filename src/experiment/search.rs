@@ -15,7 +15,7 @@ use super::settings::{Keys, Settings};
 use crate::error::{Result, invalid};
 
 /// Candidates proposed at a time, for each method on each data set. A fixed number, so that what is proposed does not
-/// depend on how many tried the machine has room for.
+/// depend on how many trials the machine has room for.
 const ROUND: usize = 4;
 /// Candidates drawn at random before TPE has enough to learn from.
 const RANDOM_START: usize = 8;
