@@ -1,4 +1,5 @@
-//! Calls of the functions as expressions, for DataFrames: one constructor a function, with its name and arguments.
+//! Calls of the functions as expressions, for DataFrames: one constructor for each function, with the same name and
+//! arguments as in SQL.
 //!
 //! ```
 //! # use datafusion::common::Result;
@@ -28,11 +29,12 @@
 //! - `propensity` (p), `propensity_before`: the learned probability of treatment, from 0 to 1;
 //! - `error` (e): the prediction error, which is read on treated rows only; `imputed_error` (ê): a guess of it on every
 //!   row;
-//! - `phi` (φ), `covariate`: any count of numeric columns, or one column of lists of numbers. Without any, φ is 1; a
-//!   `covariate` must be given;
-//! - an `Option`: `None` leaves the argument to its default.
+//! - `phi` (φ), `covariate`: any number of numeric columns, or one column of lists of numbers. With an empty `phi`, φ is
+//!   1; `covariate` needs at least one column;
+//! - an `Option`: `None` stands for the argument's default.
 //!
-//! The SQL reference tells each argument of each function, [the crate](crate#null-and-errors) what NULLs and bad values do.
+//! The SQL reference describes every argument of every function; for NULLs and bad values, see
+//! [the crate](crate#null-and-errors).
 
 use std::sync::Arc;
 

@@ -19,9 +19,9 @@
 //! # }
 //! ```
 //!
-//! In DataFrames, [`expr_fn`] has a constructor for each function. Each function is one instance, which
-//! [`all_aggregates`] and [`all_scalars`] list and a function such as [`bmse_udaf`] returns. The crates in whose types
-//! all of them speak are re-exported, in the versions that fit: [`arrow`], [`datafusion_common`], [`datafusion_expr`].
+//! For DataFrames, [`expr_fn`] has a constructor for each function. Every function exists once: [`all_aggregates`],
+//! [`all_scalars`] and accessors such as [`bmse_udaf`] share that instance. [`arrow`], [`datafusion_common`] and
+//! [`datafusion_expr`], whose types appear in this API, are re-exported in the versions it is built on.
 //!
 //! # NULL and errors
 //! A row with a NULL argument is skipped: it does not count in D. One exception: `error` is not

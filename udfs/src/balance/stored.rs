@@ -1,4 +1,4 @@
-//! States of [`balance_state`](super::balance_state_udaf) in a column.
+//! States of [`balance_state`](crate::balance_state_udaf) in a column.
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, ListArray, StructArray};
 use arrow::datatypes::{DataType, Fields, Float64Type, UInt64Type};
