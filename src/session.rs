@@ -39,14 +39,14 @@ use crate::storage::{Storage, parse_url};
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SessionOptions {
-    /// Bytes that queries may hold before they spill, as `"512MB"` or `"2GiB"`.
+    /// What queries may hold before they spill; any amount by default.
     pub memory_limit: Option<Bytes>,
-    /// Threads that run queries, and partitions of a scan.
+    /// Threads that run queries, and partitions of a scan; as many as cores by default.
     #[schemars(range(min = 1))]
     pub threads: Option<usize>,
     /// Where sorts and aggregations spill; the system's temporary directory by default.
     pub spill_directory: Option<PathBuf>,
-    /// Rows of a batch.
+    /// Rows of a batch of a query; 8192 by default.
     #[schemars(range(min = 1))]
     pub batch_size: Option<usize>,
 }

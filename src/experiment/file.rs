@@ -36,6 +36,7 @@ pub struct Experiment {
     #[schemars(with = "Keys")]
     pub set: Toml,
     /// The methods to compare.
+    #[schemars(length(min = 1))]
     pub method: Vec<MethodVariant>,
     /// The data sets to compare them on; by default the job's own, under the experiment's name.
     #[serde(default)]
@@ -44,6 +45,7 @@ pub struct Experiment {
     pub baseline: Option<String>,
     /// What the report shows.
     #[serde(default = "report_metrics")]
+    #[schemars(length(min = 1))]
     pub metrics: Vec<Metric>,
     /// Lists of values by key of the job: every combination is a candidate.
     #[serde(default)]
@@ -55,9 +57,11 @@ pub struct Experiment {
     #[serde(default)]
     pub select: Select,
     /// Trials at a time; by default as many as cores and memory allow.
+    #[schemars(range(min = 1))]
     pub parallel: Option<usize>,
     /// Threads of a trial.
     #[serde(default = "one")]
+    #[schemars(range(min = 1))]
     pub threads: usize,
     /// Memory that a trial is assumed to need, where `parallel` is not given.
     #[serde(default = "trial_memory")]

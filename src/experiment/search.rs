@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rand_distr::{Distribution, Normal};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use toml::{Table as Toml, Value};
 
 use super::settings::{Keys, Settings};
@@ -32,6 +32,7 @@ const MAX_KERNELS: f64 = 100.0;
 #[non_exhaustive]
 pub struct Search {
     /// Candidates of each method on each data set.
+    #[schemars(range(min = 1))]
     pub budget: usize,
     /// How candidates are drawn.
     #[serde(default)]
@@ -47,7 +48,7 @@ pub struct Search {
 }
 
 /// How candidates are drawn.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Sampler {

@@ -16,7 +16,7 @@ pub struct Seeds(pub Vec<u64>);
 #[derive(Deserialize, JsonSchema)]
 #[serde(untagged)]
 enum SeedsText {
-    List(Vec<u64>),
+    List(#[schemars(length(min = 1))] Vec<u64>),
     Text(#[schemars(regex(pattern = r"^ *[0-9]+ *(- *[0-9]+ *)?(, *[0-9]+ *(- *[0-9]+ *)?)*$"))] String),
 }
 

@@ -14,8 +14,8 @@ use super::load::{METHODS, PRESETS, preset};
 use super::read::parse_toml;
 use crate::error::Result;
 
-/// The JSON Schema of a job file as it is written: what a preset or a method may supply is not required, and where
-/// text has to be of some form, text with `${name}` in it may stand as well.
+/// The JSON Schema of a job file as it is written: what a preset may supply is not required, and where text has to
+/// be of some form, text with `${name}` in it may stand as well.
 ///
 /// # Errors
 /// Where a preset does not parse.
@@ -36,11 +36,7 @@ pub fn json_schema() -> Result<Json> {
     for (name, _) in PRESETS {
         not_required(&mut schema, "/definitions/TrainSpec", &preset(name)?);
     }
-    let methods = parse_toml(METHODS)?;
-    for (_, entailed) in &methods {
-        not_required(&mut schema, "/definitions/LossSpec", entailed.as_table().unwrap_or(&Toml::new()));
-    }
-    describe_entailed(&mut schema["definitions"]["LossSpec"]["properties"], &methods);
+    describe_entailed(&mut schema["definitions"]["LossSpec"]["properties"], &parse_toml(METHODS)?);
     Ok(schema)
 }
 
@@ -50,9 +46,9 @@ pub(crate) fn json_schema_of<T: JsonSchema>(title: &str) -> Json {
     each(&mut schema, &mut |schema| {
         schema.remove("format");
         without_null(schema);
-        if let Some(Json::String(description)) = schema.get_mut("description") {
-            *description = flowing(description);
-        }
+        describe_in_paragraphs(schema);
+        let names = schema.get_mut("oneOf").and_then(Json::as_array_mut).into_iter().flatten();
+        names.filter_map(Json::as_object_mut).for_each(describe_in_paragraphs);
         // The default of a section is that of its keys.
         if schema
             .get("default")
@@ -111,27 +107,44 @@ fn without_null(schema: &mut Map<String, Json>) {
     }
 }
 
-/// Text whose lines were broken to fit a source file: its paragraphs, each on a line.
-fn flowing(text: &str) -> String {
-    let paragraphs = text.split("\n\n").map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" "));
-    paragraphs.collect::<Vec<_>>().join("\n\n")
+/// Puts each paragraph of a description, whose lines were broken to fit a source file, on one line.
+fn describe_in_paragraphs(schema: &mut Map<String, Json>) {
+    let Some(Json::String(description)) = schema.get_mut("description") else { return };
+    let one_line = |paragraph: &str| paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+    *description = description.split("\n\n").map(one_line).collect::<Vec<_>>().join("\n\n");
 }
 
 /// Takes the keys that are in `supplied` from those that the section at `pointer` requires, and its sections too.
 fn not_required(schema: &mut Json, pointer: &str, supplied: &Toml) {
-    let section = |schema: &Json| {
-        let reference = schema.get("$ref").or_else(|| schema.get("allOf")?.get(0)?.get("$ref"));
-        Some(reference?.as_str()?.strip_prefix('#')?.to_owned())
-    };
     for (key, value) in supplied {
-        let Some(Json::Object(found)) = schema.pointer_mut(pointer) else { return };
-        if let Some(Json::Array(required)) = found.get_mut("required") {
-            required.retain(|required| required != key);
+        let Some(Json::Object(section)) = schema.pointer_mut(pointer) else { return };
+        if let Some(Json::Array(required)) = section.get_mut("required")
+            && let Some(at) = required.iter().position(|required| required == key)
+        {
+            required.remove(at);
+            if required.is_empty() {
+                section.remove("required");
+            }
+            describe(&mut section["properties"][key], "Required, unless the preset gives it.");
         }
-        let inner = found.get("properties").and_then(|properties| section(properties.get(key)?));
+        let inner = section.get("properties").and_then(|properties| reference(properties.get(key)?));
         if let (Value::Table(supplied), Some(inner)) = (value, inner) {
             not_required(schema, &inner, supplied);
         }
+    }
+}
+
+/// The pointer to what a property refers to, if it does.
+fn reference(property: &Json) -> Option<String> {
+    let reference = property.get("$ref").or_else(|| property.get("allOf")?.get(0)?.get("$ref"));
+    Some(reference?.as_str()?.strip_prefix('#')?.to_owned())
+}
+
+/// Adds a paragraph to a description.
+fn describe(schema: &mut Json, paragraph: &str) {
+    if let Json::String(description) = &mut schema["description"] {
+        description.push_str("\n\n");
+        description.push_str(paragraph);
     }
 }
 
@@ -145,7 +158,6 @@ fn describe_entailed(properties: &mut Json, methods: &Toml) {
     }
     for (key, values) in entailed {
         let values = values.into_iter().map(|(value, methods)| format!("`{value}` with {}", methods.join(", ")));
-        let Json::String(description) = &mut properties[key]["description"] else { continue };
-        description.push_str(&format!("\n\nUnless it is given: {}.", values.collect::<Vec<_>>().join("; ")));
+        describe(&mut properties[key], &format!("The default is {}.", values.collect::<Vec<_>>().join("; ")));
     }
 }

@@ -14,6 +14,7 @@ fn the_committed_schemas_and_the_key_reference_are_current() {
         ("job", "docs/job.schema.json"),
         ("experiment", "docs/experiment.schema.json"),
         ("job --format markdown", "docs/job-reference.md"),
+        ("experiment --format markdown", "docs/experiment-reference.md"),
     ] {
         let generated = succeed(counterweight().arg("schema").args(arguments.split(' ')));
         let committed = fs::read_to_string(repository(path)).unwrap_or_default();

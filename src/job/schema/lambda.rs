@@ -25,7 +25,7 @@ pub enum Lambda {
     Optimal,
 }
 
-/// From one weight to another over the first epochs.
+/// A schedule: from one weight to another over the first epochs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Schedule {

@@ -58,20 +58,20 @@ pub struct JobFile {
     /// What queries may use of the machine.
     #[serde(default)]
     pub session: SessionOptions,
-    /// Input tables by name.
+    /// Input tables by name: files at a URL each.
     #[serde(default)]
     pub tables: BTreeMap<String, TableSpec>,
-    /// Which column plays which role.
+    /// The column of a query's result that plays each role. A role without a column is absent.
     #[serde(default)]
     pub columns: Columns,
-    /// What a row is, and what all of the population is.
+    /// The population D: what a row is, and what all of it is.
     #[serde(default)]
     pub population: Population,
-    /// What `counterweight train` does.
+    /// What to train, on what: `counterweight train`.
     pub train: Option<TrainSpec>,
-    /// What `counterweight score` does.
+    /// A table to score: `counterweight score`.
     pub score: Option<ScoreSpec>,
-    /// What `counterweight audit` does, by the audit's name.
+    /// Tables to audit, by the audit's name: `counterweight audit`.
     #[serde(default)]
     pub audit: BTreeMap<String, AuditSpec>,
 }

@@ -16,17 +16,17 @@ pub struct TrainSpec {
     /// Settings to start from; keys given here win over the preset's.
     #[schemars(extend("enum" = crate::job::load::PRESETS.map(|(name, _)| name)))]
     pub preset: Option<String>,
-    /// The data sets.
+    /// Queries that give the data sets, with the columns that `[columns]` names.
     pub data: DataSpec,
-    /// The models.
+    /// The models of propensity, prediction and imputation.
     #[serde(default)]
     pub model: ModelSpec,
-    /// Where propensities come from.
+    /// Where the p̂ of the estimate and of L_e comes from.
     #[serde(default)]
     pub propensity: PropensitySpec,
-    /// The loss.
+    /// An estimate of the ideal loss, what is trained beside it, and a regulariser, each with its weight.
     pub loss: LossSpec,
-    /// The optimiser.
+    /// Adam, with rates of its own for each model.
     #[serde(default)]
     pub optimizer: OptimizerSpec,
     /// What the matrix products of a step are taken in.
@@ -35,7 +35,7 @@ pub struct TrainSpec {
     /// How models are evaluated, and when training stops.
     #[serde(default)]
     pub evaluation: EvaluationSpec,
-    /// What an unfinished run keeps, for another to go on from.
+    /// What an unfinished run keeps, in the folder `resume/` of the model folder, for another to resume from.
     #[serde(default)]
     pub checkpoint: CheckpointSpec,
     /// Whether the seconds of an epoch are recorded by what they were spent on. A GPU waits at every part of a step then.
