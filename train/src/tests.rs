@@ -1046,7 +1046,7 @@ async fn only_the_same_run_is_resumed() {
     let cases: [(&str, &[&str]); 7] = [
         ("train.loss.lambda=optimal", &["train.loss.lambda was 1.0 and is \"optimal\""]),
         ("train.optimizer.prediction.lr=0.5", &["train.optimizer.prediction.lr was 0.02 and is 0.5"]),
-        ("train.loss.phi=product", &["train.loss.phi was \"1\" and is \"K\""]),
+        ("train.loss.phi=product", &["train.loss.phi was \"constant\" and is \"product\""]),
         ("seed=5", &["seed was 4 and is 5"]),
         ("train.model.head=mlp", &["train.model.head was \"dot\" and is \"mlp\""]),
         ("train.data.test=SELECT * FROM uniform", &["train.data.test"]),

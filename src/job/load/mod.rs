@@ -11,7 +11,7 @@ use toml::Table as Toml;
 pub(super) use preset::{METHODS, PRESETS, preset};
 
 use super::read::{parse_toml, read};
-use super::{HeadKind, Job, JobFile, JobSource, ModelSpec, TrainSpec};
+use super::{HeadKind, Job, JobSource, ModelSpec, TrainSpec};
 use crate::error::{Context, Result, invalid};
 
 impl Job {
@@ -29,8 +29,9 @@ impl Job {
         preset::merge_preset(&mut table)?;
         preset::merge_method(&mut table)?;
         let hidden_is_given = gives_hidden(&table);
-        let file: JobFile = read("the job file", table)?;
-        if let Some(TrainSpec { model: ModelSpec { head: HeadKind::Dot, hidden, .. }, .. }) = &file.train
+        let source = JobSource { text: text.to_owned(), assignments: assignments.to_vec() };
+        let job = Self::new(read("the job file", table)?, source)?;
+        if let Some(TrainSpec { model: ModelSpec { head: HeadKind::Dot, hidden, .. }, .. }) = &job.train
             && hidden_is_given
             && !hidden.is_empty()
         {
@@ -39,7 +40,7 @@ impl Job {
                  train.model.head = \"mlp\", or leave train.model.hidden out"
             );
         }
-        Self::new(file, JobSource { text: text.to_owned(), assignments: assignments.to_vec() })
+        Ok(job)
     }
 
     /// Reads the job file at a local path.
