@@ -19,15 +19,31 @@ fn blocks(path: &str, language: &str) -> Vec<String> {
     text.split(&fence).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
 }
 
-#[test]
-fn the_documents_queries_run() {
+/// A folder with the log that the README's first command writes.
+fn simulated() -> tempfile::TempDir {
+    let readme = std::fs::read_to_string(repository("README.md")).unwrap();
+    let arguments = readme.lines().find_map(|line| line.strip_prefix("    counterweight simulate ")).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let mut simulate = counterweight();
-    simulate.current_dir(&folder).args(["simulate", "--rows", "20000", "--users", "200", "--items", "50"]);
-    succeed(simulate.args(["--output", "log/"]));
-    let (readme, guide) = (blocks("README.md", "sql"), blocks("docs/guide.md", "sql"));
-    assert_eq!((readme.len(), guide.len()), (2, 3));
-    for query in readme.into_iter().chain(guide) {
+    succeed(counterweight().current_dir(&folder).arg("simulate").args(arguments.split_whitespace()));
+    folder
+}
+
+#[test]
+fn the_readmes_queries_print_what_it_shows() {
+    let folder = simulated();
+    let (queries, outputs) = (blocks("README.md", "sql"), blocks("README.md", "text"));
+    assert_eq!((queries.len(), outputs.len()), (2, 2));
+    for (query, shown) in queries.iter().zip(outputs) {
+        assert_eq!(succeed(counterweight().current_dir(&folder).args(["sql", "-c", query])), shown, "{query}");
+    }
+}
+
+#[test]
+fn the_guides_queries_run() {
+    let folder = simulated();
+    let queries = blocks("docs/guide.md", "sql");
+    assert_eq!(queries.len(), 3);
+    for query in queries {
         let rows = succeed(counterweight().current_dir(&folder).args(["sql", "--format", "ndjson", "-c", &query]));
         assert!(!rows.is_empty() && !rows.contains("null"), "{query}\n{rows}");
     }
