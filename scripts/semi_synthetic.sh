@@ -8,7 +8,7 @@
 # have were all rows treated, as the true probabilities say. Printed are the mean, standard deviation and root mean square,
 # over the logs, of the difference between each estimate and that, in percent of its mean, with propensities that are true,
 # learned from the 400,000 rows by likelihood, and those of an imagined system that are wrong in known ways; λ_opt, the
-# least-squares slope over the logs; and what regularisers come to.
+# least-squares slope over the logs; and what regularizers come to.
 #
 # Second: every method trained on ten logs of 100,000 rows each, and compared with the true probabilities over all of them.
 set -euo pipefail

@@ -205,7 +205,7 @@ fn wrong_values_name_their_key() {
         ("train.propensity.l2=0.0", "train.propensity.l2 = 0: give a positive number"),
         (
             "train.propensity.source=model",
-            "train.loss.lambda = 0.5: a regulariser moves propensities, and train.propensity.source = \"model\"",
+            "train.loss.lambda = 0.5: a regularizer moves propensities, and train.propensity.source = \"model\"",
         ),
         ("train.loss.method=esm", "train.loss.method = \"esm\" is not valid; did you mean \"esmm\"?"),
         ("population.users=\"SELECT 1\"", "population.users belongs to shape = \"matrix\""),

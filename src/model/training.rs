@@ -50,7 +50,7 @@ pub struct EpochRecord {
     /// Mean over the steps of the norm of each model's gradient.
     #[serde(default)]
     pub gradient_norms: BTreeMap<String, f64>,
-    /// λ: the weight of the regulariser.
+    /// λ: the weight of the regularizer.
     #[serde(default)]
     pub lambda: f64,
     /// What the steps say of the best λ of an estimate that weighs 1, where λ is to be the optimum.

@@ -1,4 +1,4 @@
-//! λ, the weight of the regulariser: a number, a schedule, or the one of theorem 4.2.
+//! λ, the weight of the regularizer: a number, a schedule, or the one of theorem 4.2.
 
 use std::borrow::Cow;
 use std::f64::consts::PI;
@@ -12,10 +12,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::error::{Result, invalid};
 use crate::job::validate::non_negative;
 
-/// λ: how much the regulariser weighs in the loss.
+/// λ: how much the regularizer weighs in the loss.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Lambda {
-    /// The same in every epoch; 0 leaves the regulariser out.
+    /// The same in every epoch; 0 leaves the regularizer out.
     Fixed(f64),
     /// Another in every epoch.
     Scheduled(Schedule),
@@ -71,7 +71,7 @@ impl Schedule {
 }
 
 impl Lambda {
-    /// Whether the regulariser is left out of every epoch.
+    /// Whether the regularizer is left out of every epoch.
     pub fn is_zero(self) -> bool {
         self == Self::Fixed(0.0)
     }
@@ -165,7 +165,7 @@ impl JsonSchema for Lambda {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": "A number, the same in every epoch, where 0 leaves the regulariser out; a schedule, another in \
+            "description": "A number, the same in every epoch, where 0 leaves the regularizer out; a schedule, another in \
                 every epoch; or `\"optimal\"`: the λ at which the estimate of the ideal loss and λ·BMSE together vary \
                 least from batch to batch, where that is not negative (Li et al., ICML 2023, theorem 4.2), 0 in the \
                 first epoch, and then what the epoch before says.",

@@ -7,14 +7,14 @@ use super::{Lambda, one};
 use crate::error::{Result, invalid};
 use crate::job::validate::non_negative;
 
-/// The loss: an estimate of the ideal loss, what is trained beside it, and a regulariser, each with its weight.
+/// The loss: an estimate of the ideal loss, what is trained beside it, and a regularizer, each with its weight.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct LossSpec {
     /// What is minimised in place of the ideal loss.
     pub method: Method,
-    /// The regulariser, whose weight is `lambda`.
+    /// The regularizer, whose weight is `lambda`.
     #[serde(default)]
     pub regularizer: Regularizer,
     /// The balancing representation of BMSE.
@@ -44,7 +44,7 @@ pub struct LossSpec {
     #[serde(default = "one")]
     #[schemars(range(min = 0))]
     pub estimator_weight: f64,
-    /// λ, or γ where β is not 1: weight of the regulariser.
+    /// λ, or γ where β is not 1: weight of the regularizer.
     #[serde(default)]
     pub lambda: Lambda,
     /// Weight of L_e.

@@ -70,7 +70,7 @@ impl TrainSpec {
         let name = name_of(source);
         if !loss.lambda.is_zero() {
             invalid!(
-                "train.loss.lambda = {}: a regulariser moves propensities, and train.propensity.source = \
+                "train.loss.lambda = {}: a regularizer moves propensities, and train.propensity.source = \
                  {name:?} fixes them; set train.loss.lambda = 0, or source = \"joint\"",
                 loss.lambda
             );

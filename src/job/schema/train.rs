@@ -24,7 +24,7 @@ pub struct TrainSpec {
     /// Where the p̂ of the estimate and of L_e comes from.
     #[serde(default)]
     pub propensity: PropensitySpec,
-    /// An estimate of the ideal loss, what is trained beside it, and a regulariser, each with its weight.
+    /// An estimate of the ideal loss, what is trained beside it, and a regularizer, each with its weight.
     pub loss: LossSpec,
     /// Adam, with rates of its own for each model.
     #[serde(default)]

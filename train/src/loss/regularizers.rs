@@ -1,4 +1,4 @@
-//! Regularisers, which may be put on any method.
+//! Regularizers, which may be put on any method.
 
 use tch::{Kind, Tensor};
 
@@ -6,7 +6,7 @@ use crate::data::sampler::Layout;
 use crate::model::{Rows, Scores};
 use counterweight::job::{LossSpec, Phi, Regularizer};
 
-/// The values of a batch's pairs that regularisers are made of.
+/// The values of a batch's pairs that regularizers are made of.
 #[derive(Debug)]
 pub struct Pairs<'a> {
     /// o.
@@ -21,7 +21,7 @@ pub struct Pairs<'a> {
     pub residual: &'a Tensor,
 }
 
-/// The regulariser that `spec` names. Its gradient reaches every model whose values it is made of.
+/// The regularizer that `spec` names. Its gradient reaches every model whose values it is made of.
 ///
 /// `scores` are the propensity model's, of whose embeddings or last hidden layer φ may be made.
 pub fn regularizer(spec: &LossSpec, pairs: &Pairs, layout: Layout, scores: &Scores) -> Tensor {

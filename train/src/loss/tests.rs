@@ -328,7 +328,7 @@ fn of(method: Method) -> LossSpec {
     serde_json::from_value(serde_json::json!({ "method": method })).unwrap()
 }
 
-/// Every method with every point loss, with gradients stopped and not; φ and the regularisers take turns.
+/// Every method with every point loss, with gradients stopped and not; φ and the regularizers take turns.
 fn specs() -> Vec<LossSpec> {
     let losses = [PointLoss::CrossEntropy, PointLoss::SquaredError];
     let phis = [Phi::Constant, Phi::Product, Phi::Concat, Phi::Prediction, Phi::Learned];

@@ -2,7 +2,7 @@ use arrow::array::ArrayRef;
 use datafusion_common::Result;
 use datafusion_expr::Expr;
 
-use super::{dr_terms, regularised, regularised_value};
+use super::{dr_terms, regularized, regularized_value};
 use crate::args::{Call, Role, Rows, Spec};
 use crate::results::numbers;
 use crate::state::{Moments, State, Weighted};
@@ -45,11 +45,11 @@ impl Function for DrV2 {
     type State = Moments;
 
     fn terms(rows: &Rows<'_>, _call: &Call) -> Weighted {
-        regularised(rows, dr_terms(rows))
+        regularized(rows, dr_terms(rows))
     }
 
     fn values(state: &Moments, call: &Call) -> Result<ArrayRef> {
         let lambda = call.literal(Role::Lambda);
-        Ok(numbers((0..state.groups()).map(|group| regularised_value(state, group, lambda))))
+        Ok(numbers((0..state.groups()).map(|group| regularized_value(state, group, lambda))))
     }
 }

@@ -2,7 +2,7 @@ use arrow::array::ArrayRef;
 use datafusion_common::Result;
 use datafusion_expr::Expr;
 
-use super::{ips_terms, regularised, regularised_value};
+use super::{ips_terms, regularized, regularized_value};
 use crate::args::{Call, Role, Rows, Spec};
 use crate::results::numbers;
 use crate::state::{Moments, State, Weighted};
@@ -43,11 +43,11 @@ impl Function for IpsV2 {
     type State = Moments;
 
     fn terms(rows: &Rows<'_>, _call: &Call) -> Weighted {
-        regularised(rows, ips_terms(rows))
+        regularized(rows, ips_terms(rows))
     }
 
     fn values(state: &Moments, call: &Call) -> Result<ArrayRef> {
         let lambda = call.literal(Role::Lambda);
-        Ok(numbers((0..state.groups()).map(|group| regularised_value(state, group, lambda))))
+        Ok(numbers((0..state.groups()).map(|group| regularized_value(state, group, lambda))))
     }
 }

@@ -121,12 +121,12 @@ fn mean_variance(state: &Sums, group: usize) -> Option<f64> {
 }
 
 /// `loss` in front of the vectors whose mean is the imbalance.
-fn regularised(rows: &Rows<'_>, loss: Vec<f64>) -> Weighted {
+fn regularized(rows: &Rows<'_>, loss: Vec<f64>) -> Weighted {
     Weighted { leads: vec![loss], weights: vec![balance_weights(rows)] }
 }
 
 /// Mean loss + λ · BMSE
-fn regularised_value(state: &Moments, group: usize, lambda: f64) -> Option<f64> {
+fn regularized_value(state: &Moments, group: usize, lambda: f64) -> Option<f64> {
     let mean = state.get(group)?.mean;
     let (loss, imbalance) = mean.split_first()?;
     Some(loss + lambda * squared_norm(imbalance))
