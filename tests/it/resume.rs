@@ -69,7 +69,7 @@ const LOGISTIC_OF_SAMPLED_BLOCKS: [&str; 14] = [
     "--set",
     "train.propensity.source=logistic",
     "--set",
-    "train.loss.phi=\"R\"",
+    "train.loss.phi=prediction",
     "--set",
     "train.optimizer.blocks_per_epoch=4",
     COLUMN[4],
