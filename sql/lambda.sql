@@ -21,7 +21,7 @@ optima AS (
     lambda_opt(treated, propensity, error, /*phi*/ phi) AS ips,
     lambda_opt_dr(treated, propensity, error, imputed_error, /*phi*/ phi) AS dr
   FROM audited
-  WHERE coalesce((SELECT elements FROM figures), 0) <= 62
+  WHERE coalesce((SELECT elements FROM figures), 0) <= /*lambda_elements*/ 62
 ),
 both AS (
   SELECT

@@ -17,7 +17,7 @@ WITH figures AS (
 changes AS (
   SELECT bmse_change(treated, propensity_before, propensity, /*phi*/ phi) AS change
   FROM audited
-  WHERE coalesce((SELECT elements FROM figures), 0) <= 32
+  WHERE coalesce((SELECT elements FROM figures), 0) <= /*change_elements*/ 32
 )
 SELECT
   n, elements,

@@ -43,7 +43,7 @@ SELECT
   coalesce(CAST(segment AS VARCHAR), 'NULL') AS segment,
   n, treated_rate, mean_propensity, bmse, bmse_unbiased, noise_floor, times_noise, p_value, q_value,
   count(*) OVER () AS segments,
-  count(*) FILTER (WHERE q_value < 0.01) OVER () AS out_of_balance
+  count(*) FILTER (WHERE q_value < /*significance*/ 0.01) OVER () AS out_of_balance
 FROM corrected
-ORDER BY coalesce(q_value < 0.01, false) DESC, bmse_unbiased DESC NULLS LAST, n DESC, segment
+ORDER BY coalesce(q_value < /*significance*/ 0.01, false) DESC, bmse_unbiased DESC NULLS LAST, n DESC, segment
 LIMIT /*worst*/ 10

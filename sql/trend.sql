@@ -64,8 +64,8 @@ counted AS (
   SELECT
     *,
     count(*) OVER () AS days,
-    count(*) FILTER (WHERE q_value < 0.01) OVER () AS out_of_balance,
-    count(*) FILTER (WHERE week_q_value < 0.01) OVER () AS weeks_out_of_balance
+    count(*) FILTER (WHERE q_value < /*significance*/ 0.01) OVER () AS out_of_balance,
+    count(*) FILTER (WHERE week_q_value < /*significance*/ 0.01) OVER () AS weeks_out_of_balance
   FROM corrected
 )
 SELECT

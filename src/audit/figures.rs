@@ -1,14 +1,15 @@
-//! The figures of an answer: rows of numbers and text, for programs as JSON and for people as an aligned table.
+//! What a check finds: one batch for files, JSON for programs, typed values for its verdict and gauges.
 
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::compute::{cast, concat_batches};
 use datafusion::arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef};
+use datafusion::arrow::error::ArrowError;
 use serde_json::{Map, Value};
 
 use crate::error::Result;
 
-/// One row of an answer, by column.
-pub(super) type Row = Map<String, Value>;
+/// One row of a check's result, by column.
+pub(super) type JsonRow = Map<String, Value>;
 
 /// A query's result as one batch of 64-bit integers, 64-bit floats and text.
 pub(super) fn plain(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBatch> {
@@ -16,172 +17,266 @@ pub(super) fn plain(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Recor
     let mut fields = Vec::with_capacity(batch.num_columns());
     let mut columns = Vec::with_capacity(batch.num_columns());
     for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
-        let data_type = match field.data_type() {
-            kind if kind.is_integer() => DataType::Int64,
-            kind if kind.is_numeric() => DataType::Float64,
-            _ => DataType::Utf8,
-        };
+        let data_type = plain_type(field.data_type());
         columns.push(cast(column, &data_type)?);
         fields.push(Field::new(field.name(), data_type, true));
     }
     Ok(RecordBatch::try_new(Schema::new(fields).into(), columns)?)
 }
 
+fn plain_type(data_type: &DataType) -> DataType {
+    match data_type {
+        kind if kind.is_integer() => DataType::Int64,
+        kind if kind.is_numeric() => DataType::Float64,
+        _ => DataType::Utf8,
+    }
+}
+
 /// The rows of a [`plain`] batch. A number that JSON lacks (NaN, infinity) is null.
-pub(super) fn rows(batch: &RecordBatch) -> Vec<Row> {
+pub(super) fn json_rows(batch: &RecordBatch) -> Vec<JsonRow> {
     let schema = batch.schema();
     let row = |index| {
         let columns = schema.fields().iter().zip(batch.columns());
-        columns.map(|(field, column)| (field.name().clone(), value(column, index))).collect()
+        columns.map(|(field, column)| (field.name().clone(), json(column, index))).collect()
     };
     (0..batch.num_rows()).map(row).collect()
 }
 
-fn value(column: &dyn Array, row: usize) -> Value {
-    if column.is_null(row) {
-        return Value::Null;
-    }
+fn json(column: &dyn Array, row: usize) -> Value {
     match column.data_type() {
-        DataType::Int64 => column.as_primitive::<Int64Type>().value(row).into(),
-        DataType::Float64 => column.as_primitive::<Float64Type>().value(row).into(),
-        _ => column.as_string::<i32>().value(row).into(),
+        DataType::Int64 => i64::read(column, row).into(),
+        DataType::Float64 => f64::read(column, row).into(),
+        _ => String::read(column, row).into(),
     }
 }
 
-/// A number of a row, unless it is NULL.
-pub(super) fn number(row: &Row, column: &str) -> Option<f64> {
-    row.get(column).and_then(Value::as_f64)
+/// One row of a check's result, typed: the figures that its verdict and gauges are made of. [`figures!`] declares it.
+pub(super) trait Figures: Sized {
+    /// The columns that are read.
+    const COLUMNS: &'static [Column];
+
+    /// How many rows of the audited table count.
+    fn n(&self) -> i64;
+
+    /// Reads one row of a [`plain`] batch.
+    ///
+    /// # Errors
+    /// Where a column is not there, holds values of another type, or has none where the figures need one.
+    fn read(batch: &RecordBatch, row: usize) -> Result<Self, ArrowError>;
 }
 
-/// Aligned columns under their names, each line indented. Columns without a value are left out, and so are those of
-/// `hidden`; a single row is turned on its side, a line a column.
-pub(super) fn table(columns: &[String], rows: &[Row], hidden: &[&str]) -> String {
-    if rows.is_empty() {
-        return String::new();
-    }
-    let has_value = |column: &&str| rows.iter().any(|row| !row[*column].is_null());
-    let shown = columns.iter().map(String::as_str).filter(|column| !hidden.contains(column));
-    let shown: Vec<&str> = shown.filter(has_value).collect();
-    let lines: Vec<Vec<String>> = match rows {
-        [row] => shown.iter().map(|column| vec![(*column).to_owned(), cell(&row[*column])]).collect(),
-        _ => {
-            let heading = shown.iter().map(|column| (*column).to_owned()).collect();
-            let body = rows.iter().map(|row| shown.iter().map(|column| cell(&row[*column])).collect());
-            std::iter::once(heading).chain(body).collect()
+/// Declares the [`Figures`] of a check: a column for each field, of its name.
+macro_rules! figures {
+    ($(#[doc = $about:literal])+ struct $name:ident { $($column:ident: $cell:ty,)+ }) => {
+        $(#[doc = $about])+
+        #[derive(Debug)]
+        #[cfg_attr(test, derive(Default))]
+        pub(super) struct $name {
+            $($column: $cell,)+
+        }
+
+        impl $crate::audit::figures::Figures for $name {
+            const COLUMNS: &'static [$crate::audit::figures::Column] =
+                &[$($crate::audit::figures::Column::of::<$cell>(stringify!($column))),+];
+
+            fn n(&self) -> i64 {
+                self.n
+            }
+
+            fn read(
+                batch: &datafusion::arrow::array::RecordBatch,
+                row: usize,
+            ) -> Result<Self, datafusion::arrow::error::ArrowError> {
+                Ok(Self { $($column: $crate::audit::figures::read(batch, stringify!($column), row)?,)+ })
+            }
         }
     };
-    let count = lines.first().map_or(0, Vec::len);
-    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..count).map(width).collect();
-    let is_left = |column: usize| match rows {
-        [_] => column == 0,
-        _ => rows.iter().any(|row| row[shown[column]].is_string()),
-    };
-    let left: Vec<bool> = (0..count).map(is_left).collect();
-    let mut text = String::new();
-    for line in &lines {
-        let cells = line.iter().enumerate().map(|(column, cell)| match left[column] {
-            true => format!("{cell:<width$}", width = widths[column]),
-            false => format!("{cell:>width$}", width = widths[column]),
-        });
-        text.push_str(format!("  {}", cells.collect::<Vec<_>>().join("  ")).trim_end());
-        text.push('\n');
-    }
-    text
+}
+pub(super) use figures;
+
+/// A column of a check's result.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Column {
+    pub(super) name: &'static str,
+    pub(super) kind: CellKind,
 }
 
-fn cell(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.escape_debug().to_string().replace("\\'", "'").replace("\\\"", "\""),
-        Value::Number(number) => match number.as_i64() {
-            Some(integer) => thousands(integer),
-            None => number.as_f64().map_or_else(|| number.to_string(), short),
-        },
-        other => other.to_string(),
-    }
+/// What a column of a check's result holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CellKind {
+    Integer,
+    /// An integer, too.
+    Number,
+    Text,
 }
 
-fn thousands(number: i64) -> String {
-    let digits = number.unsigned_abs().to_string();
-    let mut result = if number < 0 { "-".to_owned() } else { String::new() };
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            result.push(',');
+impl CellKind {
+    fn in_words(self) -> &'static str {
+        match self {
+            Self::Integer => "integers",
+            Self::Number => "numbers",
+            Self::Text => "text",
         }
-        result.push(digit);
-    }
-    result
-}
-
-/// A number in about four digits.
-pub(super) fn short(number: f64) -> String {
-    let size = number.abs();
-    if size == 0.0 {
-        return "0".to_owned();
-    }
-    if !(1e-3..1e15).contains(&size) {
-        return format!("{number:.2e}");
-    }
-    if size >= 999.95 {
-        return thousands(number.round() as i64);
-    }
-    let decimals = (3 - size.log10().floor() as i32).clamp(0, 6) as usize;
-    let text = format!("{number:.decimals$}");
-    match text.contains('.') {
-        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
-        false => text,
     }
 }
 
-/// A share in per cent.
-pub(super) fn percent(share: f64) -> String {
-    match share.abs() {
-        small if small > 0.0 && small < 0.001 => format!("{:.1e} %", share * 100.0),
-        _ => format!("{:.1} %", share * 100.0),
+impl Column {
+    pub(super) const fn of<C: Cell>(name: &'static str) -> Self {
+        Self { name, kind: C::KIND }
     }
+
+    /// Fails unless a result of that schema has the column, and in it what it is to hold.
+    pub(super) fn verify(&self, schema: &Schema) -> Result<(), ArrowError> {
+        let name = self.name;
+        let field = field(schema, name)?;
+        let is_sound = match plain_type(field.data_type()) {
+            DataType::Int64 => self.kind != CellKind::Text,
+            DataType::Float64 => self.kind == CellKind::Number,
+            _ => self.kind == CellKind::Text,
+        };
+        if !is_sound {
+            let (holds, kind) = (field.data_type(), self.kind.in_words());
+            return Err(ArrowError::SchemaError(format!("the column {name:?} holds {holds}, not {kind}")));
+        }
+        Ok(())
+    }
+}
+
+/// The column of that name.
+pub(super) fn field<'a>(schema: &'a Schema, name: &str) -> Result<&'a Field, ArrowError> {
+    schema.field_with_name(name).map_err(|_| {
+        let known: Vec<_> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        ArrowError::SchemaError(format!("there is no column {name:?}, only {}", known.join(", ")))
+    })
+}
+
+/// What a column of a check's result is read as; an `Option` of it where there may be no value.
+pub(super) trait Cell: Sized {
+    const KIND: CellKind;
+
+    /// The value in a row of a column of that kind, if it has one.
+    fn read(column: &dyn Array, row: usize) -> Option<Self>;
+}
+
+impl Cell for i64 {
+    const KIND: CellKind = CellKind::Integer;
+
+    fn read(column: &dyn Array, row: usize) -> Option<Self> {
+        let column = column.as_primitive_opt::<Int64Type>()?;
+        column.is_valid(row).then(|| column.value(row))
+    }
+}
+
+/// A number that is not finite is no value.
+impl Cell for f64 {
+    const KIND: CellKind = CellKind::Number;
+
+    fn read(column: &dyn Array, row: usize) -> Option<Self> {
+        let Some(column) = column.as_primitive_opt::<Float64Type>() else {
+            return i64::read(column, row).map(|value| value as f64);
+        };
+        (column.is_valid(row) && column.value(row).is_finite()).then(|| column.value(row))
+    }
+}
+
+impl Cell for String {
+    const KIND: CellKind = CellKind::Text;
+
+    fn read(column: &dyn Array, row: usize) -> Option<Self> {
+        let column = column.as_string_opt::<i32>()?;
+        column.is_valid(row).then(|| column.value(row).to_owned())
+    }
+}
+
+impl<C: Cell> Cell for Option<C> {
+    const KIND: CellKind = C::KIND;
+
+    fn read(column: &dyn Array, row: usize) -> Option<Self> {
+        Some(C::read(column, row))
+    }
+}
+
+/// The value in one row of a [`plain`] batch, of the column of that name.
+pub(super) fn read<C: Cell>(batch: &RecordBatch, name: &'static str, row: usize) -> Result<C, ArrowError> {
+    let value = batch.column_by_name(name).and_then(|column| C::read(column, row));
+    value.ok_or_else(|| ArrowError::SchemaError(format!("the column {name:?} has no value in row {}", row + 1)))
+}
+
+/// Every row of a [`plain`] batch, typed.
+///
+/// # Errors
+/// Those of [`Column::verify`] and [`Figures::read`].
+pub(super) fn decode<F: Figures>(batch: &RecordBatch) -> Result<Vec<F>, ArrowError> {
+    F::COLUMNS.iter().try_for_each(|column| column.verify(&batch.schema()))?;
+    (0..batch.num_rows()).map(|row| F::read(batch, row)).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use std::sync::Arc;
+
+    use datafusion::arrow::array::{ArrayRef, Float32Array, Float64Array, StringArray, UInt32Array};
 
     use super::*;
 
-    fn rows_of(value: Value) -> Vec<Row> {
-        serde_json::from_value(value).unwrap()
-    }
-
-    #[test]
-    fn numbers_are_short() {
-        let numbers = [0.0, 1.0, -2.5, 0.123456, 0.00123456, 3.1e-5, 12.3456, 1234.56, 9999.6, 1234567.8, -1e20];
-        let shorts = ["0", "1", "-2.5", "0.1235", "0.001235", "3.10e-5", "12.35", "1,235", "10,000", "1,234,568"];
-        for (number, expected) in numbers.into_iter().zip(shorts) {
-            assert_eq!(short(number), expected);
+    figures! {
+        /// A segment.
+        struct Segment {
+            n: i64,
+            name: String,
+            bmse: Option<f64>,
+            worst: f64,
         }
-        assert_eq!(short(-1e20), "-1.00e20");
-        assert_eq!(thousands(-1234567), "-1,234,567");
-        assert_eq!(thousands(999), "999");
-        assert_eq!(percent(0.4123), "41.2 %");
-        assert_eq!(percent(0.00001), "1.0e-3 %");
+    }
+
+    fn batch(columns: [(&str, ArrayRef); 4]) -> RecordBatch {
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        plain(&batch.schema(), &[batch]).unwrap()
+    }
+
+    fn sound() -> [(&'static str, ArrayRef); 4] {
+        [
+            ("bmse", Arc::new(Float32Array::from(vec![Some(0.5), None, Some(f32::NAN)]))),
+            ("name", Arc::new(StringArray::from(vec!["a", "b", "c"]))),
+            ("worst", Arc::new(UInt32Array::from(vec![7, 8, 9]))),
+            ("n", Arc::new(UInt32Array::from(vec![1, 2, 3]))),
+        ]
+    }
+
+    fn error(columns: [(&str, ArrayRef); 4]) -> String {
+        decode::<Segment>(&batch(columns)).unwrap_err().to_string()
     }
 
     #[test]
-    fn tables_are_aligned_and_leave_empty_columns_out() {
-        let columns = ["name", "n", "value", "gap", "all"].map(str::to_owned);
-        let rows = rows_of(json!([
-            {"name": "ips", "n": 1200, "value": 0.25, "gap": null, "all": 1},
-            {"name": "snips", "n": 7, "value": -1e-9, "gap": null, "all": 1},
-        ]));
-        let expected = "  name       n     value\n  ips    1,200      0.25\n  snips      7  -1.00e-9\n";
-        assert_eq!(table(&columns, &rows, &["all"]), expected);
-        assert_eq!(table(&columns, &rows[..1], &["all"]), "  name     ips\n  n      1,200\n  value   0.25\n");
-        assert_eq!(table(&columns, &[], &[]), "");
+    fn rows_are_read_by_the_names_of_their_columns() {
+        let rows = decode::<Segment>(&batch(sound())).unwrap();
+        assert_eq!(rows.iter().map(Figures::n).collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!(rows.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
+        assert_eq!(rows.iter().map(|row| row.bmse).collect::<Vec<_>>(), [Some(0.5), None, None]);
+        assert_eq!(rows.iter().map(|row| row.worst).collect::<Vec<_>>(), [7.0, 8.0, 9.0]);
     }
 
     #[test]
-    fn a_line_break_in_a_segment_stays_on_its_line() {
-        let rows = rows_of(json!([{"segment": "a\nb"}, {"segment": "it's \"c\""}]));
-        assert_eq!(table(&["segment".to_owned()], &rows, &[]), "  segment\n  a\\nb\n  it's \"c\"\n");
+    fn a_column_that_is_renamed_or_of_another_type_or_without_a_value_is_an_error() {
+        let mut columns = sound();
+        columns[0].0 = "bmsee";
+        assert!(error(columns).ends_with(r#"there is no column "bmse", only bmsee, name, worst, n"#));
+
+        let mut columns = sound();
+        columns[3].1 = Arc::new(Float64Array::from(vec![1.0, 2.0, 3.0]));
+        assert!(error(columns).ends_with(r#"the column "n" holds Float64, not integers"#));
+        let mut columns = sound();
+        columns[2].1 = Arc::new(StringArray::from(vec!["x", "y", "z"]));
+        assert!(error(columns).ends_with(r#"the column "worst" holds Utf8, not numbers"#));
+        let mut columns = sound();
+        columns[1].1 = Arc::new(UInt32Array::from(vec![1, 2, 3]));
+        assert!(error(columns).ends_with(r#"the column "name" holds Int64, not text"#));
+
+        let mut columns = sound();
+        columns[3].1 = Arc::new(UInt32Array::from(vec![Some(1), None, Some(3)]));
+        assert!(error(columns).ends_with(r#"the column "n" has no value in row 2"#));
+
+        let none = sound().map(|(name, column)| (if name == "n" { "m" } else { name }, column.slice(0, 0)));
+        assert!(error(none).contains(r#"there is no column "n""#), "where there are no rows, too");
     }
 }

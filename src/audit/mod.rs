@@ -1,11 +1,15 @@
-//! Audits propensities: answers the questions of `sql/` over the tables of a job.
+//! Audits propensities: runs the checks of `sql/` over the tables of a job.
 
-mod answer;
+mod auditor;
+mod checks;
 mod figures;
 mod gauges;
-mod question;
+mod outcome;
 mod results;
 mod roles;
+mod settings;
+mod text;
+mod thresholds;
 mod verdict;
 
 use std::collections::BTreeMap;
@@ -15,19 +19,20 @@ use async_trait::async_trait;
 use datafusion::dataframe::DataFrame;
 use serde_json::{Value, json};
 
-pub use question::{QUESTIONS, Question};
+pub use checks::{CHECKS, ListedCheck};
 
 use crate::context::JobContext;
 use crate::error::{Error, Result, invalid, suggestion};
 use crate::job::{AuditSpec, Job};
 use crate::operator::{Finding, Operator, Report};
 use crate::storage::parse_url;
-use answer::{Answered, Asker};
+use auditor::Auditor;
+use outcome::AuditOutcome;
 use roles::Roles;
 
 /// Runs the audits of a job: `[audit.NAME]`.
 ///
-/// The summary of its report is `{"audits": {NAME: …}}`, with every figure of every question.
+/// The summary of its report is `{"audits": {NAME: …}}`, with every figure of every check.
 #[derive(Debug, Clone, Default)]
 pub struct AuditOperator {
     /// The names of the audits to run; all of them where empty.
@@ -72,8 +77,7 @@ impl Operator for AuditOperator {
         for audit in &audits {
             writeln!(text, "{audit}").map_err(std::io::Error::other)?;
         }
-        let figures: BTreeMap<&str, Value> =
-            audits.iter().map(|audit| (audit.name.as_str(), audit.figures())).collect();
+        let figures: BTreeMap<&str, Value> = audits.iter().map(|audit| (audit.name.as_str(), audit.json())).collect();
         Ok(Report::new(self.name(), text, json!({ "audits": figures }), outputs))
     }
 }
@@ -93,11 +97,10 @@ impl AuditOperator {
 }
 
 /// Runs one audit.
-async fn audit(context: &JobContext, name: &str) -> Result<Answered> {
+async fn audit(context: &JobContext, name: &str) -> Result<AuditOutcome> {
     let query = query(context, name).await?;
     let roles = Roles::resolve(&context.job, name, query.schema()).map_err(Error::several)?;
-    let asker = Asker::new(context, name, query, roles)?;
-    asker.answer_all().await
+    Auditor::new(context, name, query, roles)?.run_all().await
 }
 
 async fn query(context: &JobContext, name: &str) -> Result<DataFrame> {
@@ -126,8 +129,8 @@ async fn check_audit(context: &JobContext, name: &str) -> Vec<Finding> {
         }
     };
     findings.push(Finding::new(format!("{roles_key}: {roles}"), Ok(())));
-    match Asker::new(context, name, query, roles) {
-        Ok(asker) => findings.extend(asker.plan_all().await),
+    match Auditor::new(context, name, query, roles) {
+        Ok(auditor) => findings.extend(auditor.plan_all().await),
         Err(error) => findings.push(Finding::new(format!("audit.{name}"), Err(error))),
     }
     findings

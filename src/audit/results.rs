@@ -6,7 +6,7 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::concat_batches;
 use url::Url;
 
-use super::answer::{Answer, Answered};
+use super::outcome::{AuditOutcome, CheckResult};
 use super::{gauges, locations};
 use crate::context::JobContext;
 use crate::error::Result;
@@ -14,29 +14,29 @@ use crate::metrics::Exposition;
 use crate::output::{Outputs, parquet_bytes};
 use crate::storage::child;
 
-/// Writes, for each audit that has an `output`, each question's rows as `QUESTION.parquet` and `QUESTION.json` and then
+/// Writes, for each audit that has an `output`, each check's rows as `CHECK.parquet` and `CHECK.json` and then
 /// the whole as `audit.json`; last, the metrics files.
-pub(super) async fn write(context: &JobContext, audits: &[Answered]) -> Result<Vec<Url>> {
+pub(super) async fn write(context: &JobContext, audits: &[AuditOutcome]) -> Result<Vec<Url>> {
     let ((), written) = Outputs::write(async |outputs| stage(context, audits, &outputs).await).await?;
     Ok(written)
 }
 
-async fn stage(context: &JobContext, audits: &[Answered], outputs: &Outputs) -> Result<()> {
+async fn stage(context: &JobContext, audits: &[AuditOutcome], outputs: &Outputs) -> Result<()> {
     let storage = &context.storage;
     // Audits that name one metrics file share it.
     let mut expositions: BTreeMap<Url, Exposition> = BTreeMap::new();
     for audit in audits {
         let (folder, metrics) = locations(&context.job.audit[&audit.name], &audit.name)?;
         if let Some(folder) = folder {
-            for answer in &audit.answers {
-                let name = answer.question.name;
-                outputs.put(storage, &child(&folder, &format!("{name}.parquet"))?, &parquet(answer)?).await?;
-                outputs.put(storage, &child(&folder, &format!("{name}.json"))?, &json(&answer.figures())).await?;
+            for result in &audit.results {
+                let name = result.check.name;
+                outputs.put(storage, &child(&folder, &format!("{name}.parquet"))?, &parquet(result)?).await?;
+                outputs.put(storage, &child(&folder, &format!("{name}.json"))?, &json(&result.json())).await?;
             }
-            outputs.put(storage, &child(&folder, "audit.json")?, &json(&audit.figures())).await?;
+            outputs.put(storage, &child(&folder, "audit.json")?, &json(&audit.json())).await?;
         }
         if let Some(url) = metrics {
-            gauges::set(expositions.entry(url).or_default(), audit)?;
+            gauges::expose(expositions.entry(url).or_default(), audit)?;
         }
     }
     for (url, exposition) in expositions {
@@ -49,8 +49,8 @@ fn json(figures: &serde_json::Value) -> Vec<u8> {
     format!("{figures:#}\n").into_bytes()
 }
 
-fn parquet(answer: &Answer) -> Result<Vec<u8>> {
-    let batches: Vec<&RecordBatch> = answer.parts.iter().map(|part| &part.batch).collect();
-    let schema = answer.parts[0].batch.schema();
+fn parquet(result: &CheckResult) -> Result<Vec<u8>> {
+    let batches: Vec<&RecordBatch> = result.parts.iter().map(|part| &part.batch).collect();
+    let schema = result.parts[0].batch.schema();
     parquet_bytes(&concat_batches(&schema, batches)?)
 }

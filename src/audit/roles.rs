@@ -124,7 +124,7 @@ impl Roles {
         self.phi_columns().join(",")
     }
 
-    /// Why a column of the view that a question needs is not there; `None` where it is.
+    /// Why a column of the view that a check needs is not there; `None` where it is.
     pub(super) fn lacks(&self, column: &str) -> Option<String> {
         let has = |role| self.get(role).is_some();
         match column {

@@ -1,5 +1,5 @@
 use clap::{Args, ValueEnum};
-use counterweight::audit::{AuditOperator, QUESTIONS};
+use counterweight::audit::{AuditOperator, CHECKS};
 use counterweight::error::{Error, Result};
 use counterweight::operator::Operator;
 
@@ -16,14 +16,14 @@ pub(super) struct AuditArgs {
     /// What is printed: tables to read, or every figure as JSON
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-    /// Print the questions that an audit answers, what they need and how to read them
+    /// Print the checks that an audit runs, what they need and how to read them
     #[arg(long, exclusive = true)]
     list: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
 enum Format {
-    /// Aligned tables, each under its question and a verdict
+    /// Aligned tables, each under what is checked and a verdict
     #[default]
     Text,
     /// One JSON object
@@ -32,7 +32,7 @@ enum Format {
 
 pub(super) async fn run(global: &GlobalArgs, args: AuditArgs) -> Result<()> {
     let Some(job) = args.job.filter(|_| !args.list) else {
-        return print(&QUESTIONS.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
+        return print(&CHECKS.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
     };
     let context = job.context(global)?;
     let mut report = AuditOperator { audits: args.audit }.run(&context).await?;

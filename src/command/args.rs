@@ -112,7 +112,7 @@ impl TrainArgs {
     /// The context to train in.
     pub fn context(&self, global: &GlobalArgs) -> Result<JobContext> {
         let given = [(self.resume, "train.checkpoint.resume"), (self.timing, "train.timing")];
-        self.models.context(global, given.iter().filter_map(|(given, key)| given.then(|| format!("{key}=true"))))
+        self.models.context(global, given.iter().filter(|(given, _)| *given).map(|(_, key)| format!("{key}=true")))
     }
 }
 

@@ -40,6 +40,11 @@ use crate::job::json_schema_of;
 use crate::output::Outputs;
 use crate::storage::{Storage, child, parse_url};
 
+/// The JSON Schema of an experiment file.
+pub fn json_schema() -> serde_json::Value {
+    json_schema_of::<Experiment>("Counterweight experiment")
+}
+
 /// What an experiment found.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -50,11 +55,6 @@ pub struct ExperimentReport {
     pub outputs: Vec<Url>,
     /// Trials that failed, each with its error; without those of candidates that diverged, which are not selected.
     pub failures: Vec<String>,
-}
-
-/// The JSON Schema of an experiment file.
-pub fn json_schema() -> serde_json::Value {
-    json_schema_of::<Experiment>("Counterweight experiment")
 }
 
 /// Runs those trials of `experiment` that have not ended yet, and writes `results.parquet`, `report.md` and `report.html`

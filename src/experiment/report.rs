@@ -161,7 +161,7 @@ impl Page<'_> {
     }
 
     fn label(&self, metric: Metric) -> String {
-        let k = self.data.k.map_or("K".to_owned(), |k| k.to_string());
+        let k = self.data.k.map_or("product".to_owned(), |k| k.to_string());
         match metric {
             Metric::Auc => "AUC".to_owned(),
             Metric::Recall => format!("Recall@{k}"),

@@ -40,8 +40,8 @@ pub struct Search {
     /// Seeds the draws.
     #[serde(default)]
     pub seed: u64,
-    /// Ranges by key of the job: `{ linear = [0, 1] }`, `{ log = [1e-4, 1e-1] }` or
-    /// `{ choice = ["constant", "product"] }`. Between two whole numbers, whole numbers are drawn.
+    /// Ranges by key of the job: `{ linear = [0, 1] }`, `{ log = [1e-4, 1e-1] }` or `{ choice = ["constant", "product"] }`. Between
+    /// two whole numbers, whole numbers are drawn.
     #[serde(default)]
     #[schemars(with = "Keys")]
     pub space: Toml,

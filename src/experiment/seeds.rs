@@ -61,7 +61,7 @@ mod tests {
 
     #[test]
     fn seeds_are_a_list_or_ranges() {
-        #[derive(Deserialize)]
+        #[derive(Deserialize, JsonSchema)]
         struct File {
             seeds: Seeds,
         }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
 
-use counterweight::audit::QUESTIONS;
+use counterweight::audit::CHECKS;
 use counterweight::session::{SessionOptions, session};
 use counterweight::storage::Storage;
 use datafusion::arrow::array::{
@@ -180,12 +180,12 @@ fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-fn rows<'a>(figures: &'a Value, audit: &str, question: &str) -> &'a Vec<Value> {
-    figures["audits"][audit]["questions"][question]["rows"].as_array().unwrap_or_else(|| panic!("{figures:#}"))
+fn rows<'a>(figures: &'a Value, audit: &str, check: &str) -> &'a Vec<Value> {
+    figures["audits"][audit]["checks"][check]["rows"].as_array().unwrap_or_else(|| panic!("{figures:#}"))
 }
 
-fn verdict<'a>(figures: &'a Value, audit: &str, question: &str) -> (&'a str, bool) {
-    let verdict = &figures["audits"][audit]["questions"][question]["verdicts"][0];
+fn verdict<'a>(figures: &'a Value, audit: &str, check: &str) -> (&'a str, bool) {
+    let verdict = &figures["audits"][audit]["checks"][check]["verdicts"][0];
     (verdict["text"].as_str().unwrap(), verdict["alarm"].as_bool().unwrap())
 }
 
@@ -289,10 +289,10 @@ fn true_propensities_raise_no_alarm() {
     for seed in 0..8 {
         let figures = Bench::new(&log(seed, false), &job).audit(&[]);
         assert_eq!(figures["audits"]["main"]["skipped"], serde_json::json!({}));
-        for question in QUESTIONS {
-            let (text, alarm) = verdict(&figures, "main", question.name);
+        for check in CHECKS {
+            let (text, alarm) = verdict(&figures, "main", check.name);
             assert!(!alarm, "seed {seed}: {text}");
-            assert!(!text.contains("to judge by"), "seed {seed}, {}: {text}", question.name);
+            assert!(!text.contains("to judge by"), "seed {seed}, {}: {text}", check.name);
         }
         assert_eq!(figures["audits"]["main"]["alarm"], false);
         assert_close(&rows(&figures, "main", "propensity_fit")[0]["propensity_rmse"], 0.0);
@@ -774,7 +774,7 @@ fn estimates_equal_plain_loops() {
 }
 
 #[test]
-fn absent_roles_leave_questions_out() {
+fn absent_roles_leave_checks_out() {
     let job = "
         [columns]
         treated = 'clicked'
@@ -803,7 +803,7 @@ fn absent_roles_leave_questions_out() {
 }
 
 #[test]
-fn text_has_a_heading_a_verdict_and_a_table_a_question() {
+fn text_has_a_heading_a_verdict_and_a_table_a_check() {
     let job = format!("{COLUMNS}\n[audit.main]\nquery = 'SELECT * FROM log'\nsegments = ['Country']\nworst = 2");
     let text = stdout(&Bench::new(&log(1, true), &job).run(&["audit"]));
     let heading = "Do the propensities balance the treated rows against the untreated ones?\n  ! BMSE ";
@@ -834,6 +834,12 @@ fn required_roles_are_asked_for_by_key() {
         ),
         "{message}"
     );
+    let set =
+        ["columns.treated=clicked", "columns.propensity=propensities", "audit.main.columns.propensity_before=old"];
+    let set: Vec<_> = set.iter().flat_map(|assignment| ["--set", assignment]).collect();
+    let (_, message) = bench.failure(&[&["audit"][..], &set].concat());
+    assert!(message.contains("audit.main.columns.propensity_before = \"old\": audit.main.query gives no"), "{message}");
+
     let (code, message) = bench.failure(&["audit", "--audit", "mian"]);
     assert_eq!(code, 2);
     assert!(message.contains("there is no audit \"mian\"; did you mean \"main\"?"), "{message}");
@@ -853,7 +859,7 @@ fn bad_values_name_the_audit_the_column_and_the_cure() {
     );
     let bench = Bench::new(&log(1, false), &job);
     let (_, message) = bench.failure(&["audit"]);
-    assert!(message.contains("audit.zero.query, question balance (treated = clicked, propensity = p hat"), "{message}");
+    assert!(message.contains("audit.zero.query, check balance (treated = clicked, propensity = p hat"), "{message}");
     assert!(message.contains("clip_propensity"), "{message}");
     let left = std::fs::read_dir(bench.folder.path().join("out"));
     assert!(left.is_err() || left.unwrap().count() == 0, "an audit that failed wrote something");
@@ -880,19 +886,19 @@ fn results_are_files_that_hold_the_figures() {
     for (name, audit) in figures["audits"].as_object().unwrap() {
         let whole: Value = serde_json::from_str(&bench.text(&format!("out/{name}/audit.json"))).unwrap();
         assert_eq!(whole, *audit);
-        for (question, answer) in audit["questions"].as_object().unwrap() {
-            let json: Value = serde_json::from_str(&bench.text(&format!("out/{name}/{question}.json"))).unwrap();
-            assert_eq!(json, *answer);
-            let file = std::fs::File::open(bench.folder.path().join(format!("out/{name}/{question}.parquet"))).unwrap();
+        for (check, result) in audit["checks"].as_object().unwrap() {
+            let json: Value = serde_json::from_str(&bench.text(&format!("out/{name}/{check}.json"))).unwrap();
+            assert_eq!(json, *result);
+            let file = std::fs::File::open(bench.folder.path().join(format!("out/{name}/{check}.parquet"))).unwrap();
             let read = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
-            if question == "estimates" {
+            if check == "estimates" {
                 let names: Vec<_> = read.schema().fields().iter().map(|field| field.name().as_str()).collect();
                 assert_eq!(names[2..6], ["estimate", "std_error", "lower", "upper"]);
             }
             assert_eq!(
                 read.metadata().file_metadata().num_rows() as usize,
-                answer["rows"].as_array().unwrap().len(),
-                "{name} {question}"
+                result["rows"].as_array().unwrap().len(),
+                "{name} {check}"
             );
         }
     }
@@ -1022,12 +1028,12 @@ fn every_format_gives_the_same_figures() {
     );
     let figures = bench.audit(&[]);
     for audit in ["csv", "ndjson"] {
-        for question in ["balance", "segments", "elements", "positivity", "weights", "calibration"] {
-            for (row, expected) in rows(&figures, audit, question).iter().zip(rows(&figures, "parquet", question)) {
+        for check in ["balance", "segments", "elements", "positivity", "weights", "calibration"] {
+            for (row, expected) in rows(&figures, audit, check).iter().zip(rows(&figures, "parquet", check)) {
                 for (column, value) in expected.as_object().unwrap() {
                     match value.as_f64() {
                         Some(number) => assert_close(&row[column], number),
-                        None => assert_eq!(row[column], *value, "{audit} {question} {column}"),
+                        None => assert_eq!(row[column], *value, "{audit} {check} {column}"),
                     }
                 }
             }
@@ -1065,8 +1071,8 @@ fn a_table_without_rows_is_judged_by_nobody() {
     );
     let bench = Bench::new(&log(1, false), &job);
     let figures = bench.audit(&[]);
-    for question in ["balance", "segments", "elements", "positivity", "weights", "calibration", "lambda"] {
-        assert_eq!(verdict(&figures, "main", question), ("there are no rows to judge by", false), "{question}");
+    for check in ["balance", "segments", "elements", "positivity", "weights", "calibration", "lambda"] {
+        assert_eq!(verdict(&figures, "main", check), ("there are no rows to judge by", false), "{check}");
     }
     assert!(bench.text("m.prom").contains("counterweight_rows{audit=\"main\",table=\"shop\"} 0\n"));
 }
@@ -1100,9 +1106,9 @@ fn check_collects_every_problem_and_writes_nothing() {
         "problem  tables.gone",
         "ok       audit.good.query",
         "ok       audit.good columns: treated = clicked, propensity = p hat, phi = 1",
-        "ok       audit.good question balance",
-        "ok       audit.good question segments",
-        "ok       audit.good question estimates: left out, no column has the role error",
+        "ok       audit.good check balance",
+        "ok       audit.good check segments",
+        "ok       audit.good check estimates: left out, no column has the role error",
         "audit.columns.segments = \"Contry\": audit.columns.query gives no such column; did you mean \"Country\"?",
         "audit.columns.columns.treated = \"Country\": the column holds Utf8",
         "audit.columns.columns.phi: the column \"x\" holds vectors and must be the only one",
@@ -1144,7 +1150,7 @@ fn audits_do_not_share_a_folder_and_a_job_has_one() {
 
 /// Each file of `sql/` runs as it stands, over a view that a person makes.
 #[tokio::test]
-async fn the_questions_run_by_hand() {
+async fn the_checks_run_by_hand() {
     let folder = tempfile::tempdir().unwrap();
     let rows = batch(&log(1, true));
     let first = UInt32Array::from_iter_values(0..500);
@@ -1160,10 +1166,10 @@ async fn the_questions_run_by_hand() {
         folder.path().display()
     );
     session.sql(&view).await.unwrap().collect().await.unwrap();
-    for question in QUESTIONS {
-        let frame = session.sql(question.sql).await.unwrap_or_else(|error| panic!("{}: {error}", question.name));
-        let batches = frame.collect().await.unwrap_or_else(|error| panic!("{}: {error}", question.name));
-        assert!(batches.iter().map(RecordBatch::num_rows).sum::<usize>() > 0, "{}", question.name);
+    for check in CHECKS {
+        let frame = session.sql(check.sql).await.unwrap_or_else(|error| panic!("{}: {error}", check.name));
+        let batches = frame.collect().await.unwrap_or_else(|error| panic!("{}: {error}", check.name));
+        assert!(batches.iter().map(RecordBatch::num_rows).sum::<usize>() > 0, "{}", check.name);
     }
 }
 
@@ -1174,10 +1180,10 @@ fn bare(arguments: &[&str]) -> String {
 }
 
 #[test]
-fn the_questions_are_listed_without_a_job() {
+fn the_checks_are_listed_without_a_job() {
     let text = bare(&["audit", "--list"]);
-    for question in QUESTIONS {
-        assert!(text.contains(&format!("{}\n  {}\n", question.name, question.title())), "{text}");
+    for check in CHECKS {
+        assert!(text.contains(&format!("{}\n  {}\n", check.name, check.title())), "{text}");
     }
     assert!(text.contains("Needs: treated, propensity, error"), "{text}");
     let output = Command::new(env!("CARGO_BIN_EXE_counterweight")).arg("audit").output().unwrap();

@@ -30,8 +30,8 @@ fn main_job(dir: &str, environment: &[(&str, &str)]) -> (Value, Value) {
 
     let figures = |audit: &str| -> Value {
         let mut balance = serde_json::Map::new();
-        for (question, condition) in [("balance", "true"), ("estimates", "estimator = 'ips'")] {
-            let query = format!("SELECT * FROM '{dir}/audit/{audit}/{question}.parquet' WHERE {condition}");
+        for (check, condition) in [("balance", "true"), ("estimates", "estimator = 'ips'")] {
+            let query = format!("SELECT * FROM '{dir}/audit/{audit}/{check}.parquet' WHERE {condition}");
             let row = succeed(&mut run(&["sql", "--format", "ndjson", "-c", &query]));
             balance.extend(serde_json::from_str::<serde_json::Map<_, _>>(row.trim()).unwrap());
         }

@@ -1,55 +1,52 @@
-//! The parts that the functions' documentation has in common.
+//! The functions' documentation in the SQL reference.
 
 use datafusion_expr::{DocSection, Documentation};
 
 use crate::args::{Role, Spec};
 
-pub(crate) const BALANCE: DocSection = DocSection {
-    include: true,
-    label: "Balance Functions",
-    description: Some("How far the propensity weights are from making treated and untreated rows alike."),
-};
+/// A function with documentation, as the macro at the head of its file gives it.
+pub(crate) trait Documented {
+    /// The lines of its doc comment.
+    const DOC: &'static str;
 
-pub(crate) const ESTIMATORS: DocSection = DocSection {
-    include: true,
-    label: "Estimator Functions",
-    description: Some("Estimates of the mean prediction error over the whole population, from treated rows."),
-};
+    const SECTION: DocSection;
+}
 
-pub(crate) const DIAGNOSTICS: DocSection = DocSection {
-    include: true,
-    label: "Diagnostic Functions",
-    description: Some("How well the propensities predict who is treated, and what their weights cost in precision."),
-};
-
-pub(crate) const ROWS: DocSection = DocSection {
-    include: true,
-    label: "Row Functions",
-    description: Some("Errors and weights of single rows, as arguments for the aggregates."),
-};
-
-/// Documents an aggregate; its arguments are described by what they mean.
-pub(crate) fn aggregate(
-    spec: &Spec,
-    section: DocSection,
-    description: &str,
+/// Documents a function for the SQL reference; `arguments` are names and meanings.
+pub(crate) fn documentation<F: Documented>(
+    syntax: impl Into<String>,
+    arguments: &[(&str, &str)],
     example: &str,
     related: &[&str],
 ) -> Documentation {
-    let mut documentation =
-        Documentation::builder(section, description, spec.syntax()).with_sql_example(format!("```sql\n{example}\n```"));
-    for &role in spec.roles {
-        documentation = documentation.with_argument(role.name(), argument(spec, role));
-    }
-    if spec.phi {
-        let name = spec.vector;
-        documentation = documentation.with_argument(name, if name == "phi" { PHI } else { COVARIATES });
+    let mut documentation = Documentation::builder(F::SECTION, description(F::DOC), syntax)
+        .with_sql_example(format!("```sql\n{example}\n```"));
+    for (name, meaning) in arguments {
+        documentation = documentation.with_argument(*name, *meaning);
     }
     for name in related {
         documentation = documentation.with_related_udf(*name);
     }
     documentation.build()
 }
+
+/// Documents an aggregate; its arguments are described by what they mean.
+pub(crate) fn aggregate<F: Documented>(spec: &Spec, example: &str, related: &[&str]) -> Documentation {
+    let mut arguments: Vec<_> = spec.roles.iter().map(|&role| (role.name(), argument(spec, role))).collect();
+    if spec.phi {
+        arguments.push((spec.vector, if spec.vector == "phi" { PHI } else { COVARIATES }));
+    }
+    documentation::<F>(spec.syntax(), &arguments, example, related)
+}
+
+/// What stands before the details, as one paragraph.
+fn description(doc: &str) -> String {
+    let lines = doc.lines().map(str::trim).take_while(|line| *line != "# Details").filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join(" ")
+}
+
+/// What the functions of a state take.
+pub(crate) const STATE: &str = "A value that `balance_state` or `balance_merge` gave.";
 
 const PHI: &str = "The balancing representation φ: any count of numeric or boolean columns, or one \
     column of lists of numbers (of any list type), all of one length. Left out, φ = 1. A row with a NULL in φ, also \

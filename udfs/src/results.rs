@@ -42,14 +42,12 @@ pub(crate) fn lists_of(elements: ArrayRef, lengths: &[Option<usize>]) -> ArrayRe
     Arc::new(ListArray::new(element, offsets, elements, Some(valid)))
 }
 
-/// The type of a struct with these fields.
-pub(crate) fn struct_type<'a>(fields: impl IntoIterator<Item = (&'a str, DataType)>) -> DataType {
-    let fields = fields.into_iter().map(|(name, data_type)| Field::new(name, data_type, true));
-    DataType::Struct(fields.collect::<Fields>())
+/// The fields of a struct.
+pub(crate) fn struct_fields<'a>(fields: impl IntoIterator<Item = (&'a str, DataType)>) -> Fields {
+    fields.into_iter().map(|(name, data_type)| Field::new(name, data_type, true)).collect()
 }
 
-/// One struct a group, of the type `data_type`; NULL where `is_valid` says no.
-pub(crate) fn structs(data_type: &DataType, columns: Vec<ArrayRef>, is_valid: Vec<bool>) -> ArrayRef {
-    let DataType::Struct(fields) = data_type else { unreachable!("{data_type} was made by struct_type") };
-    Arc::new(StructArray::new(fields.clone(), columns, Some(NullBuffer::from(is_valid))))
+/// One struct a group, of these fields; NULL where `is_valid` says no.
+pub(crate) fn structs(fields: Fields, columns: Vec<ArrayRef>, is_valid: Vec<bool>) -> ArrayRef {
+    Arc::new(StructArray::new(fields, columns, Some(NullBuffer::from(is_valid))))
 }

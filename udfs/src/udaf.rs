@@ -12,22 +12,28 @@ use datafusion_common::{Result, ScalarValue, internal_err, not_impl_err};
 use datafusion_expr::function::{AccumulatorArgs, AggregateFunctionSimplification, StateFieldsArgs};
 use datafusion_expr::utils::{AggregateOrderSensitivity, format_state_name};
 use datafusion_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, Documentation, EmitTo, Expr, GroupsAccumulator, ReversedUDAF,
-    Signature,
+    Accumulator, AggregateUDFImpl, Documentation, EmitTo, Expr, GroupsAccumulator, ReversedUDAF, Signature,
 };
 
 use crate::args::{Call, Rows, Spec};
+use crate::docs::{self, Documented};
 use crate::state::State;
 
 /// What makes one aggregate different from another.
 pub(crate) trait Function: Debug + PartialEq + Eq + Hash + Send + Sync + 'static {
     const SPEC: &'static Spec;
 
+    /// A query, and what it gives.
+    const EXAMPLE: &'static str;
+
+    /// The functions to look at next.
+    const RELATED: &'static [&'static str];
+
     type State: State;
 
     /// Whether this call's state lets rows be taken out again.
     fn retracts(_call: &Call) -> bool {
-        Self::State::RETRACTS
+        Self::State::RETRACT.is_some()
     }
 
     /// What the rows of a batch add to the state.
@@ -40,24 +46,29 @@ pub(crate) trait Function: Debug + PartialEq + Eq + Hash + Send + Sync + 'static
 
     /// The results of all groups, of the call's return type.
     fn values(state: &Self::State, call: &Call) -> Result<ArrayRef>;
-
-    fn documentation() -> Documentation;
 }
 
-/// Makes the aggregate that `F` describes.
-pub(crate) fn udaf<F: Function>() -> Arc<AggregateUDF> {
-    Arc::new(AggregateUDF::from(Udaf::<F> {
-        signature: F::SPEC.signature(),
-        documentation: F::documentation(),
-        function: PhantomData,
-    }))
-}
-
+/// The aggregate that `F` describes.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Udaf<F> {
+pub(crate) struct Udaf<F> {
     signature: Signature,
     documentation: Documentation,
     function: PhantomData<F>,
+}
+
+impl<F: Function> Udaf<F>
+where
+    Self: Documented,
+{
+    pub(crate) const SPEC: &'static Spec = F::SPEC;
+
+    pub(crate) fn new() -> Self {
+        Self {
+            signature: F::SPEC.signature(),
+            documentation: docs::aggregate::<Self>(F::SPEC, F::EXAMPLE, F::RELATED),
+            function: PhantomData,
+        }
+    }
 }
 
 impl<F: Function> AggregateUDFImpl for Udaf<F> {
@@ -219,8 +230,11 @@ impl<F: Function> Accumulator for One<F> {
     }
 
     fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        let Some(retract) = F::State::RETRACT else {
+            return internal_err!("{}: rows are not taken out of its state again", F::SPEC.name);
+        };
         match Rows::read(F::SPEC, values, None)? {
-            Some(rows) => self.0.state.retract(&rows, &F::terms(&rows, &self.0.call)),
+            Some(rows) => retract(&mut self.0.state, &rows, &F::terms(&rows, &self.0.call)),
             None => Ok(()),
         }
     }

@@ -1,4 +1,7 @@
+//! Feeds every aggregate what the fuzzer makes up.
+
 #![no_main]
+#![allow(clippy::unwrap_used, missing_docs)]
 
 #[path = "../exercise.rs"]
 mod exercise;

@@ -1,49 +1,31 @@
-use std::sync::Arc;
-
 use arrow::array::ArrayRef;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Fields};
+use datafusion_common::utils::take_function_args;
 use datafusion_common::{Result, exec_err, plan_err};
-use datafusion_expr::{
-    ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
-};
+use datafusion_expr::{ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
 
 use super::balance_test::{wald_columns, wald_fields};
 use super::stored::{States, coerce_state};
 use super::wald::Wald;
 use crate::docs;
-use crate::results::{counts, list_type, lists, struct_type, structs};
+use crate::results::{counts, list_type, lists, struct_fields, structs};
 use crate::state::Imbalance;
 
-const NAME: &str = "balance_drift";
-
-/// Wald test of whether `mean(w·φ)` differs between two sets of rows, such as two weeks.
-///
-/// `balance_drift(before, after)`, with states of [`balance_state`](crate::balance_state_udaf) or
-/// [`balance_merge`](crate::balance_merge_udaf) that share no row, gives a struct: `n_before` and `n_after`; `change`, the
-/// `mean(w·φ)` after less that before, element by element; and of that change `statistic`, `dof`, `scale`, `p_value`,
-/// `worst_component`, `worst_z`, `std_errors` and `p_values` as in [`balance_test`](crate::balance_test_udaf). Standard
-/// errors are those that right propensities imply: of propensities that are a little wrong, and equally so in both sets,
-/// the test holds nearly. NULL where a state is NULL.
-pub fn balance_drift_udf() -> Arc<ScalarUDF> {
-    let signature = Signature::user_defined(Volatility::Immutable);
-    let documentation = Documentation::builder(
-        docs::BALANCE,
-        "Tests whether the mean of `w * phi` differs between two sets of rows that share none, such as this week's and \
-         last week's, each given by its stored state. Gives a struct of `n_before`, `n_after`, `change` (of each element \
-         of phi, after less before), and of that change `statistic`, `dof`, `scale`, `p_value`, `worst_component`, \
-         `worst_z`, `std_errors` and `p_values` as in `balance_test`. NULL where a state is NULL.",
-        "balance_drift(before, after)",
-    )
-    .with_argument("before", "A value that `balance_state` or `balance_merge` gave.")
-    .with_argument("after", "Another, of the same phi.")
-    .with_sql_example(format!("```sql\n{EXAMPLE}\n```"))
-    .with_related_udf("balance_state")
-    .with_related_udf("balance_test");
-    Arc::new(ScalarUDF::from(BalanceDrift {
-        signature: signature.with_parameter_names(vec!["before", "after"]).expect("two names"),
-        documentation: documentation.build(),
-    }))
+scalar! {
+    /// Tests whether the mean of `w * phi` differs between two sets of rows that share none, such as this week's and
+    /// last week's, each given by its stored state.
+    ///
+    /// Gives a struct of `n_before`, `n_after`, `change` (of each element of phi, after less before), and of that
+    /// change `statistic`, `dof`, `scale`, `p_value`, `worst_component`, `worst_z`, `std_errors` and `p_values` as in
+    /// `balance_test`. NULL where a state is NULL.
+    ///
+    /// # Details
+    /// The standard errors are those that right propensities imply. The test nearly holds even for propensities that
+    /// are somewhat wrong, as long as they are equally wrong in both sets.
+    balance_drift(before: Expr, after: Expr), balance_drift_udf: BalanceDrift
 }
+
+const NAME: &str = "balance_drift";
 
 const EXAMPLE: &str = "> SELECT d['change'] AS change, round(d['p_value'], 4) AS p_value
   FROM (SELECT balance_drift(balance_state(clicked, p) FILTER (WHERE day = 1),
@@ -61,9 +43,24 @@ struct BalanceDrift {
     documentation: Documentation,
 }
 
-fn drift_type() -> DataType {
+impl BalanceDrift {
+    fn new() -> Self {
+        let signature = Signature::user_defined(Volatility::Immutable);
+        Self {
+            signature: signature.with_parameter_names(vec!["before", "after"]).expect("two names"),
+            documentation: docs::documentation::<Self>(
+                "balance_drift(before, after)",
+                &[("before", docs::STATE), ("after", "Another, of the same phi.")],
+                EXAMPLE,
+                &["balance_state", "balance_test"],
+            ),
+        }
+    }
+}
+
+fn drift_fields() -> Fields {
     let fields = [("n_before", DataType::UInt64), ("n_after", DataType::UInt64), ("change", list_type())];
-    struct_type(fields.into_iter().chain(wald_fields()))
+    struct_fields(fields.into_iter().chain(wald_fields()))
 }
 
 struct Drift {
@@ -111,14 +108,12 @@ impl ScalarUDFImpl for BalanceDrift {
     }
 
     fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
-        Ok(drift_type())
+        Ok(DataType::Struct(drift_fields()))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let [before, after] = &ColumnarValue::values_to_arrays(&args.args)?[..] else {
-            unreachable!("the planner saw two arguments")
-        };
-        let (before, after) = (States::read(NAME, 1, "before", before), States::read(NAME, 2, "after", after));
+        let [before, after] = take_function_args(NAME, ColumnarValue::values_to_arrays(&args.args)?)?;
+        let (before, after) = (States::read(NAME, 1, "before", &before), States::read(NAME, 2, "after", &after));
         let drift =
             |row| before.get(row)?.zip(after.get(row)?).map(|(before, after)| Drift::new(before, after)).transpose();
         let drifts = (0..before.len()).map(drift).collect::<Result<Vec<_>>>()?;
@@ -126,7 +121,7 @@ impl ScalarUDFImpl for BalanceDrift {
         let mut columns: Vec<ArrayRef> =
             vec![count(0), count(1), lists(drifts.iter().map(|drift| Some(drift.as_ref()?.change.iter().copied())))];
         columns.extend(wald_columns(drifts.iter().map(|drift| drift.as_ref()?.wald.as_ref())));
-        Ok(ColumnarValue::Array(structs(&drift_type(), columns, drifts.iter().map(Option::is_some).collect())))
+        Ok(ColumnarValue::Array(structs(drift_fields(), columns, drifts.iter().map(Option::is_some).collect())))
     }
 
     fn documentation(&self) -> Option<&Documentation> {

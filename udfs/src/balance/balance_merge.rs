@@ -1,12 +1,10 @@
-use std::sync::Arc;
-
 use arrow::array::{Array, ArrayRef, BooleanArray};
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion_common::{Result, ScalarValue};
 use datafusion_expr::function::{AccumulatorArgs, AggregateFunctionSimplification, StateFieldsArgs};
 use datafusion_expr::utils::AggregateOrderSensitivity;
 use datafusion_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, Documentation, EmitTo, GroupsAccumulator, ReversedUDAF, Signature,
+    Accumulator, AggregateUDFImpl, Documentation, EmitTo, Expr, GroupsAccumulator, ReversedUDAF, Signature,
 };
 
 use super::stored::{States, coerce, state_signature, state_type, stored};
@@ -15,23 +13,15 @@ use crate::docs;
 use crate::state::{Imbalances, State};
 use crate::udaf::{Window, plain_only, refuse_distinct, state_fields, state_of_one};
 
-/// One state out of many: what [`balance_state`](crate::balance_state_udaf) would give for all their rows.
-///
-/// `balance_merge(state)`: states of one φ, in any order; equal to a scan of the rows up to rounding. A NULL state has no
-/// rows. NULL without a row.
-pub fn balance_merge_udaf() -> Arc<AggregateUDF> {
-    let documentation = Documentation::builder(
-        docs::BALANCE,
-        "Puts stored states together: what `balance_state` would give for all of their rows. The states must come from \
-         the same phi. NULL states are skipped; NULL if there is no other. Rolling windows of days need no rescan: \
-         `balance_merge(state) OVER (ORDER BY day ROWS 6 PRECEDING)`.",
-        "balance_merge(state)",
-    )
-    .with_argument("state", "A value that `balance_state` or `balance_merge` gave.")
-    .with_sql_example(format!("```sql\n{EXAMPLE}\n```"))
-    .with_related_udf("balance_state")
-    .build();
-    Arc::new(AggregateUDF::from(BalanceMerge { signature: state_signature(), documentation }))
+aggregate! {
+    /// Puts stored states together: what `balance_state` would give for all of their rows.
+    ///
+    /// The states must come from the same phi. NULL states are skipped; NULL if there is no other. Rolling windows of
+    /// days need no rescan: `balance_merge(state) OVER (ORDER BY day ROWS 6 PRECEDING)`.
+    ///
+    /// # Details
+    /// The order of the states does not matter, and the result equals a scan of the rows up to rounding.
+    balance_merge(state: Expr), balance_merge_udaf: BalanceMerge
 }
 
 const EXAMPLE: &str = "> SELECT bmse_of(balance_merge(state)) AS bmse
@@ -44,17 +34,26 @@ const EXAMPLE: &str = "> SELECT bmse_of(balance_merge(state)) AS bmse
 | 0.03515625 |
 +------------+";
 
-const SPEC: Spec = Spec::new("balance_merge", &[]).with_vector("state");
-
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct BalanceMerge {
     signature: Signature,
     documentation: Documentation,
 }
 
+impl BalanceMerge {
+    const SPEC: &'static Spec = &Spec::new("balance_merge", &[]).with_vector("state");
+
+    fn new() -> Self {
+        let arguments = [("state", docs::STATE)];
+        let documentation =
+            docs::documentation::<Self>("balance_merge(state)", &arguments, EXAMPLE, &["balance_state"]);
+        Self { signature: state_signature(), documentation }
+    }
+}
+
 impl AggregateUDFImpl for BalanceMerge {
     fn name(&self) -> &str {
-        SPEC.name
+        Self::SPEC.name
     }
 
     fn signature(&self) -> &Signature {
@@ -62,7 +61,7 @@ impl AggregateUDFImpl for BalanceMerge {
     }
 
     fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
-        coerce(SPEC.name, arg_types)
+        coerce(Self::SPEC.name, arg_types)
     }
 
     fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
@@ -82,7 +81,7 @@ impl AggregateUDFImpl for BalanceMerge {
     fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         let mut merged = Merged::new(&args)?;
         merged.0.resize(1);
-        Ok(Box::new(Window::new(SPEC.name, merged)))
+        Ok(Box::new(Window::new(Self::SPEC.name, merged)))
     }
 
     fn groups_accumulator_supported(&self, _args: AccumulatorArgs) -> bool {
@@ -102,7 +101,7 @@ impl AggregateUDFImpl for BalanceMerge {
     }
 
     fn simplify(&self) -> Option<AggregateFunctionSimplification> {
-        Some(plain_only(SPEC.name))
+        Some(plain_only(Self::SPEC.name))
     }
 
     fn documentation(&self) -> Option<&Documentation> {
@@ -115,7 +114,7 @@ struct Merged(Imbalances);
 
 impl Merged {
     fn new(args: &AccumulatorArgs) -> Result<Self> {
-        refuse_distinct(SPEC.name, args.is_distinct)?;
+        refuse_distinct(BalanceMerge::SPEC.name, args.is_distinct)?;
         Ok(Self(Imbalances::default()))
     }
 
@@ -125,11 +124,11 @@ impl Merged {
         filter: Option<&BooleanArray>,
         group: impl Fn(usize) -> usize,
     ) -> Result<()> {
-        let states = States::read(SPEC.name, 1, "state", &values[0]);
+        let states = States::read(BalanceMerge::SPEC.name, 1, "state", &values[0]);
         let passes = |row: usize| filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row));
         for row in (0..states.len()).filter(|&row| passes(row)) {
             let Some(other) = states.get(row)? else { continue };
-            state.add_one(&SPEC, group(row), &other)?;
+            state.add_one(BalanceMerge::SPEC, group(row), &other)?;
         }
         Ok(())
     }
@@ -141,7 +140,7 @@ impl Accumulator for Merged {
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        self.0.merge(&SPEC, states, |_| 0)
+        self.0.merge(BalanceMerge::SPEC, states, |_| 0)
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
@@ -171,7 +170,7 @@ impl GroupsAccumulator for Merged {
 
     fn merge_batch(&mut self, values: &[ArrayRef], group_indices: &[usize], total_num_groups: usize) -> Result<()> {
         self.0.resize(total_num_groups);
-        self.0.merge(&SPEC, values, |row| group_indices[row])
+        self.0.merge(BalanceMerge::SPEC, values, |row| group_indices[row])
     }
 
     fn convert_to_state(&self, values: &[ArrayRef], opt_filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {

@@ -1,30 +1,30 @@
-use std::sync::Arc;
-
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 use datafusion_common::Result;
-use datafusion_expr::{AggregateUDF, Documentation};
+use datafusion_expr::Expr;
 
 use super::imbalance_terms;
 use super::stored::{state_type, stored};
 use crate::args::{Call, Role, Rows, Spec};
-use crate::docs;
 use crate::state::{ImbalanceTerms, Imbalances};
-use crate::udaf::{Function, udaf};
+use crate::udaf::{Function, Udaf};
 
-/// What the balance functions need to know of the rows, as one value that can be stored in a table.
-///
-/// `balance_state(treated, propensity [, phi, ...])` gives a struct of `count`; `mean` and `spread` of `w·φ`, the sum of
-/// squared distances to the mean; and `second` and `fourth`, the sums of the second moments and fourth cumulants that
-/// `w·φ` has if the propensities are right (the lower triangles of their matrices, row by row; beyond 64 elements of φ
-/// their diagonals). Days, segments or partitions are scanned once; [`balance_merge`](crate::balance_merge_udaf) puts
-/// states together, and [`bmse_of`](crate::bmse_of_udf), [`balance_vector_of`](crate::balance_vector_of_udf) and
-/// [`balance_test_of`](crate::balance_test_of_udf) give what a scan of all their rows would;
-/// [`balance_drift`](crate::balance_drift_udf) compares two. NULL without a row.
-///
-/// Source: Chan, Golub and LeVeque, *Updating formulae and a pairwise algorithm for computing sample variances*, 1979.
-pub fn balance_state_udaf() -> Arc<AggregateUDF> {
-    udaf::<BalanceState>()
+aggregate! {
+    /// What the balance functions need to know of the rows, as one value that a table can hold: a struct of `count`,
+    /// `mean`, `spread`, `second` and `fourth`.
+    ///
+    /// Store one for each day and segment; `balance_merge` puts any of them together, and `bmse_of`,
+    /// `balance_vector_of` and `balance_test_of` then give what a scan of all the rows would; `balance_drift` compares
+    /// two. NULL if no row counts.
+    ///
+    /// # Details
+    /// - `mean`, `spread`: the mean of `w·φ`, and the sum of the squared distances to it.
+    /// - `second`, `fourth`: the sums of the second moments and fourth cumulants that `w·φ` has if the propensities are
+    ///   right, as the lower triangles of their matrices, row by row; beyond 64 elements of φ, as their diagonals.
+    ///
+    /// Source: Chan, Golub and LeVeque, *Updating formulae and a pairwise algorithm for computing sample variances*,
+    /// 1979.
+    balance_state(treated: Expr, propensity: Expr, phi: Vec<Expr>), balance_state_udaf: Udaf<BalanceState>
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -32,6 +32,21 @@ struct BalanceState;
 
 impl Function for BalanceState {
     const SPEC: &'static Spec = &Spec::new("balance_state", &[Role::Treated, Role::Propensity]).with_phi();
+
+    const EXAMPLE: &'static str = "> SELECT day, bmse_of(state) AS bmse
+  FROM (SELECT day, balance_state(clicked, p, age) AS state
+        FROM (VALUES (1, 1, 0.5, 3.0), (1, 0, 0.5, 4.0), (2, 1, 0.8, 2.0), (2, 0, 0.2, 1.0)) AS log (day, clicked, p, age)
+        GROUP BY day)
+  ORDER BY day;
++-----+----------+
+| day | bmse     |
++-----+----------+
+| 1   | 1.0      |
+| 2   | 0.390625 |
++-----+----------+";
+
+    const RELATED: &'static [&'static str] =
+        &["balance_merge", "bmse_of", "balance_vector_of", "balance_test_of", "balance_drift"];
 
     type State = Imbalances;
 
@@ -45,28 +60,5 @@ impl Function for BalanceState {
 
     fn values(state: &Imbalances, _call: &Call) -> Result<ArrayRef> {
         Ok(stored(state))
-    }
-
-    fn documentation() -> Documentation {
-        docs::aggregate(
-            Self::SPEC,
-            docs::BALANCE,
-            "What the balance functions need to know of the rows, as one value that a table can hold: a struct of \
-             `count`, `mean`, `spread`, `second` and `fourth`. Store one for each day and segment; `balance_merge` puts \
-             any of them together, and `bmse_of`, `balance_vector_of` and `balance_test_of` then give what a scan of all \
-             the rows would; `balance_drift` compares two. NULL if no row counts.",
-            "> SELECT day, bmse_of(state) AS bmse
-  FROM (SELECT day, balance_state(clicked, p, age) AS state
-        FROM (VALUES (1, 1, 0.5, 3.0), (1, 0, 0.5, 4.0), (2, 1, 0.8, 2.0), (2, 0, 0.2, 1.0)) AS log (day, clicked, p, age)
-        GROUP BY day)
-  ORDER BY day;
-+-----+----------+
-| day | bmse     |
-+-----+----------+
-| 1   | 1.0      |
-| 2   | 0.390625 |
-+-----+----------+",
-            &["balance_merge", "bmse_of", "balance_vector_of", "balance_test_of", "balance_drift"],
-        )
     }
 }

@@ -1,50 +1,49 @@
 //! The Wald test of balance.
 
-use std::sync::Arc;
-
 use arrow::array::ArrayRef;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Fields};
 use datafusion_common::Result;
-use datafusion_expr::{AggregateUDF, Documentation};
+use datafusion_expr::Expr;
 
 use super::wald::Wald;
 use super::{imbalance_terms, noise_floor, squared_norm, unbiased};
 use crate::args::{Call, Role, Rows, Spec};
-use crate::docs;
-use crate::results::{counts, list_type, lists, numbers, struct_type, structs};
+use crate::results::{counts, list_type, lists, numbers, struct_fields, structs};
 use crate::state::{Imbalance, ImbalanceTerms, Imbalances, State};
-use crate::udaf::{Function, udaf};
+use crate::udaf::{Function, Udaf};
 
-/// Wald test of balance: whether `mean(w·φ)` is further from 0 than chance takes it, with
-/// `w = o/p − (1−o)/(1−p)`.
-///
-/// `balance_test(treated, propensity [, phi, ...])` gives a struct:
-/// - `n`: rows that count;
-/// - `bmse`, `unbiased`, `noise_floor`: as [`bmse`](crate::bmse_udaf),
-///   [`bmse_unbiased`](crate::bmse_unbiased_udaf) and [`bmse_noise_floor`](crate::bmse_noise_floor_udaf);
-/// - `expected_bmse`: what `bmse` is on average if the propensities are right, `Σ std_errors²`;
-/// - `statistic`, `dof`: `z̄ᵀV⁺z̄` for the mean `z̄` of `w·φ`, with V the covariance that it has if the propensities are
-///   right, `Σ φφᵀ/(p(1−p)) / n²`; and the rank of V;
-/// - `scale`, `p_value`: the probability of a statistic as large if the propensities are right, by a χ² law stretched by
-///   `scale` so that its variance is the statistic's: 1 where no row weighs much, more where few rows decide;
-/// - `worst_component`, `worst_z`: the element of φ, counted from 1, whose mean is the most standard errors from 0, and
-///   how many, with its sign;
-/// - `std_errors`, `p_values`: of each element of φ, if the propensities are right; the p-value is NULL for an element
-///   that is 0 in every row.
-///
-/// Where φ has more than 64 elements only the diagonal of V is kept: the statistic is then the sum of the squared z, and
-/// the p-value Bonferroni's for the least of the elements', which holds however the elements hang together.
-///
-/// The covariance is not the one measured: that one misses the rows that are rarely treated and heavy when they are, just
-/// where it matters. A row whose propensity is 0 or 1 counts its `w²`. A row with a propensity of 1e-9 has a variance of
-/// 1e9 and can hide all others: see [`clip_propensity`](crate::clip_propensity_udf).
-///
-/// NULL without a row; `unbiased` and `noise_floor` are NULL for one row, and what needs a variance where φ is 0 in all.
-///
-/// Source: Wald, *Tests of statistical hypotheses concerning several parameters*, 1943; Box, *Some theorems on quadratic
-/// forms*, 1954.
-pub fn balance_test_udaf() -> Arc<AggregateUDF> {
-    udaf::<BalanceTest>()
+aggregate! {
+    /// Tests whether the mean of `w * phi` is further from 0 than chance takes it (a Wald test), so that sampling noise
+    /// and real imbalance can be told apart.
+    ///
+    /// Gives a struct of `n`, `bmse`, `unbiased`, `noise_floor`, `expected_bmse` (what right propensities leave on
+    /// average), `statistic`, `dof`, `scale`, `p_value`, `worst_component` (the element of phi, from 1, that is
+    /// furthest off), `worst_z` (how many standard errors it is off), and of each element of phi `std_errors` and
+    /// `p_values`. The covariance is the one that right propensities imply; the law of the statistic is a chi-squared
+    /// one, stretched by `scale` where few heavy rows decide. Beyond 64 elements of phi their covariances are not kept:
+    /// the statistic is the sum of squared z, and the p-value is Bonferroni's for the worst element. NULL if no row
+    /// counts.
+    ///
+    /// # Details
+    /// - `bmse`, `unbiased`, `noise_floor`: as [`bmse`](crate::expr_fn::bmse),
+    ///   [`bmse_unbiased`](crate::expr_fn::bmse_unbiased) and [`bmse_noise_floor`](crate::expr_fn::bmse_noise_floor)
+    ///   give them; the latter two are NULL for a single row.
+    /// - `expected_bmse`: `Σ std_errors²`.
+    /// - `statistic`, `dof`: `z̄ᵀV⁺z̄` for the mean `z̄` of `w·φ`, with `V = Σ φφᵀ/(p(1−p)) / n²`; and the rank of V.
+    /// - `scale`, `p_value`: the probability, if the propensities are right, of a statistic at least as large, under a
+    ///   χ² law stretched by `scale` to have the statistic's variance. `scale` is 1 where no row weighs much.
+    /// - `p_values`: NULL for an element of φ that is 0 in every row. Where all elements are, so is everything that
+    ///   needs a variance.
+    ///
+    /// The measured covariance would not do: it misses the rows that are rarely treated and carry a large weight when
+    /// they are, precisely where it matters. A row whose propensity is 0 or 1 contributes its `w²`. A row with a
+    /// propensity of 1e-9 has a variance of 1e9 and can hide all others: see
+    /// [`clip_propensity`](crate::expr_fn::clip_propensity). Bonferroni's p-value holds however the elements of φ are
+    /// correlated.
+    ///
+    /// Source: Wald, *Tests of statistical hypotheses concerning several parameters*, 1943; Box, *Some theorems on
+    /// quadratic forms*, 1954.
+    balance_test(treated: Expr, propensity: Expr, phi: Vec<Expr>), balance_test_udaf: Udaf<BalanceTest>
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -53,33 +52,8 @@ struct BalanceTest;
 impl Function for BalanceTest {
     const SPEC: &'static Spec = &Spec::new("balance_test", &[Role::Treated, Role::Propensity]).with_phi();
 
-    type State = Imbalances;
-
-    fn terms(rows: &Rows<'_>, _call: &Call) -> ImbalanceTerms {
-        imbalance_terms(rows)
-    }
-
-    fn return_type(_arguments: &[DataType]) -> DataType {
-        test_type()
-    }
-
-    fn values(state: &Imbalances, _call: &Call) -> Result<ArrayRef> {
-        Ok(tests((0..state.groups()).map(|group| state.get(group))))
-    }
-
-    fn documentation() -> Documentation {
-        docs::aggregate(
-            Self::SPEC,
-            docs::BALANCE,
-            "Tests whether the mean of `w * phi` is further from 0 than chance takes it (a Wald test), so that sampling \
-             noise and real imbalance can be told apart. Gives a struct of `n`, `bmse`, `unbiased`, `noise_floor`, \
-             `expected_bmse` (what right propensities leave on average), `statistic`, `dof`, `scale`, `p_value`, \
-             `worst_component` (the element of phi, from 1, that is furthest off), `worst_z` (how many standard errors \
-             it is off), and of each element of phi `std_errors` and `p_values`. The covariance is the one that right \
-             propensities imply; the law of the statistic is a chi-squared one, stretched by `scale` where few heavy \
-             rows decide. Beyond 64 elements of phi their covariances are not kept: the statistic is the sum of squared \
-             z, and the p-value is Bonferroni's for the worst element. NULL if no row counts.",
-            "> SELECT t['n'] AS n, t['dof'] AS dof, round(t['p_value'], 4) AS p_value, t['worst_component'] AS worst
+    const EXAMPLE: &'static str =
+        "> SELECT t['n'] AS n, t['dof'] AS dof, round(t['p_value'], 4) AS p_value, t['worst_component'] AS worst
   FROM (SELECT balance_test(clicked, p, mobile, age) AS t
         FROM (VALUES (1, 0.5, 1.0, 30.0), (1, 0.8, 0.0, 20.0), (0, 0.5, 1.0, 40.0), (0, 0.2, 0.0, 10.0))
           AS log (clicked, p, mobile, age));
@@ -87,13 +61,26 @@ impl Function for BalanceTest {
 | n | dof | p_value | worst |
 +---+-----+---------+-------+
 | 4 | 2   | 0.9916  | 2     |
-+---+-----+---------+-------+",
-            &["bmse", "balance_vector", "balance_state"],
-        )
++---+-----+---------+-------+";
+
+    const RELATED: &'static [&'static str] = &["bmse", "balance_vector", "balance_state"];
+
+    type State = Imbalances;
+
+    fn terms(rows: &Rows<'_>, _call: &Call) -> ImbalanceTerms {
+        imbalance_terms(rows)
+    }
+
+    fn return_type(_arguments: &[DataType]) -> DataType {
+        DataType::Struct(test_fields())
+    }
+
+    fn values(state: &Imbalances, _call: &Call) -> Result<ArrayRef> {
+        Ok(tests((0..state.groups()).map(|group| state.get(group))))
     }
 }
 
-pub(super) fn test_type() -> DataType {
+pub(super) fn test_fields() -> Fields {
     let fields = [
         ("n", DataType::UInt64),
         ("bmse", DataType::Float64),
@@ -101,7 +88,7 @@ pub(super) fn test_type() -> DataType {
         ("noise_floor", DataType::Float64),
         ("expected_bmse", DataType::Float64),
     ];
-    struct_type(fields.into_iter().chain(wald_fields()))
+    struct_fields(fields.into_iter().chain(wald_fields()))
 }
 
 /// The fields of [`wald_columns`].
@@ -118,7 +105,7 @@ pub(super) fn wald_fields() -> [(&'static str, DataType); 8] {
     ]
 }
 
-/// The test of each group, of [`test_type`].
+/// The test of each group, of [`test_fields`].
 pub(super) fn tests<'a>(groups: impl Iterator<Item = Option<Imbalance<'a>>>) -> ArrayRef {
     let tests: Vec<_> = groups.map(|group| group.map(Test::new)).collect();
     let number = |f: fn(&Test) -> Option<f64>| numbers(tests.iter().map(|test| test.as_ref().and_then(f)));
@@ -130,7 +117,7 @@ pub(super) fn tests<'a>(groups: impl Iterator<Item = Option<Imbalance<'a>>>) -> 
         number(|test| Some(test.wald.as_ref()?.errors.iter().map(|error| error * error).sum())),
     ];
     columns.extend(wald_columns(tests.iter().map(|test| test.as_ref()?.wald.as_ref())));
-    structs(&test_type(), columns, tests.iter().map(Option::is_some).collect())
+    structs(test_fields(), columns, tests.iter().map(Option::is_some).collect())
 }
 
 /// `statistic` and what follows it.

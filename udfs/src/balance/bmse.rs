@@ -1,27 +1,25 @@
-use std::sync::Arc;
-
 use arrow::array::ArrayRef;
 use datafusion_common::Result;
-use datafusion_expr::{AggregateUDF, Documentation};
+use datafusion_expr::Expr;
 
 use super::{imbalance, squared_norm};
 use crate::args::{Call, Role, Rows, Spec};
-use crate::docs;
 use crate::results::numbers;
 use crate::state::{Moments, State, Weighted};
-use crate::udaf::{Function, udaf};
+use crate::udaf::{Function, Udaf};
 
-/// Balancing mean squared error of a propensity: `‖mean(w·φ)‖²` over all rows, with
-/// `w = o/p − (1−o)/(1−p)`.
-///
-/// `bmse(treated, propensity [, phi, ...])`: 0 when the weights make treated and untreated rows
-/// alike in φ; its unit is φ's, squared. φ = 1 when none is given. NULL without a row. Perfect
-/// propensities do not give 0 on finite data: see [`bmse_unbiased_udaf`](crate::bmse_unbiased_udaf)
-/// and [`bmse_noise_floor_udaf`](crate::bmse_noise_floor_udaf).
-///
-/// Source: Li et al., ICML 2023, section 3.3.
-pub fn bmse_udaf() -> Arc<AggregateUDF> {
-    udaf::<Bmse>()
+aggregate! {
+    /// Balancing mean squared error: the squared length of the mean of `w * phi` over all rows, where
+    /// `w = o/p - (1-o)/(1-p)`.
+    ///
+    /// It is 0 when the propensity weights make treated and untreated rows alike in `phi`. On finite data even perfect
+    /// propensities give more than 0: compare with `bmse_noise_floor`, or use `bmse_unbiased`. NULL if no row counts.
+    ///
+    /// # Details
+    /// `‖mean(w·φ)‖²`, in the unit of φ squared. Without `phi`, φ = 1.
+    ///
+    /// Source: Li et al., ICML 2023, section 3.3.
+    bmse(treated: Expr, propensity: Expr, phi: Vec<Expr>), bmse_udaf: Udaf<Bmse>
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -29,6 +27,17 @@ struct Bmse;
 
 impl Function for Bmse {
     const SPEC: &'static Spec = &Spec::new("bmse", &[Role::Treated, Role::Propensity]).with_phi();
+
+    const EXAMPLE: &'static str = "> SELECT bmse(clicked, p, mobile, age) AS bmse
+  FROM (VALUES (1, 0.5, 1.0, 30.0), (1, 0.8, 0.0, 20.0), (0, 0.5, 1.0, 40.0), (0, 0.2, 0.0, 10.0))
+    AS log (clicked, p, mobile, age);
++----------+
+| bmse     |
++----------+
+| 3.515625 |
++----------+";
+
+    const RELATED: &'static [&'static str] = &["bmse_unbiased", "bmse_noise_floor", "ips_v2", "dr_v2"];
 
     type State = Moments;
 
@@ -38,25 +47,5 @@ impl Function for Bmse {
 
     fn values(state: &Moments, _call: &Call) -> Result<ArrayRef> {
         Ok(numbers((0..state.groups()).map(|group| state.get(group).map(|moment| squared_norm(moment.mean)))))
-    }
-
-    fn documentation() -> Documentation {
-        docs::aggregate(
-            Self::SPEC,
-            docs::BALANCE,
-            "Balancing mean squared error: the squared length of the mean of `w * phi` over all rows, where `w = \
-             o/p - (1-o)/(1-p)`. It is 0 when the propensity weights make treated and untreated rows alike in \
-             `phi`. On finite data even perfect propensities give more than 0: compare with `bmse_noise_floor`, \
-             or use `bmse_unbiased`. NULL if no row counts.",
-            "> SELECT bmse(clicked, p, mobile, age) AS bmse
-  FROM (VALUES (1, 0.5, 1.0, 30.0), (1, 0.8, 0.0, 20.0), (0, 0.5, 1.0, 40.0), (0, 0.2, 0.0, 10.0))
-    AS log (clicked, p, mobile, age);
-+----------+
-| bmse     |
-+----------+
-| 3.515625 |
-+----------+",
-            &["bmse_unbiased", "bmse_noise_floor", "ips_v2", "dr_v2"],
-        )
     }
 }

@@ -1,34 +1,31 @@
-use std::sync::Arc;
-
 use arrow::array::ArrayRef;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Fields};
 use datafusion_common::{Result, exec_err};
-use datafusion_expr::{AggregateUDF, Documentation};
+use datafusion_expr::Expr;
 use statrs::distribution::{ContinuousCDF, Normal};
 
 use super::{balance_weights, squared_norm};
 use crate::args::{self, Call, Role, Rows, Spec};
-use crate::docs;
-use crate::results::{counts, numbers, struct_type, structs};
+use crate::results::{counts, numbers, struct_fields, structs};
 use crate::state::packed::FULL_WIDTH;
 use crate::state::{Comoment, Comoments, State, Weighted};
-use crate::udaf::{Function, udaf};
+use crate::udaf::{Function, Udaf};
 use crate::weights;
 
-/// What a change of propensities did to the balance of the same rows.
-///
-/// `bmse_change(treated, propensity_before, propensity [, phi, ...])` gives a struct: `n`; `before` and `after`, the
-/// [`bmse`](crate::bmse_udaf) under each of the two; `change`, the unbiased estimate of what the second added to the true
-/// imbalance (the difference of the two [`bmse_unbiased`](crate::bmse_unbiased_udaf): below 0 is better); `std_error` of
-/// it; and `p_value`, of a change as far from 0 where the two balance alike.
-///
-/// The two share their rows, and so most of their noise: the error is that of the difference, by the delta method, from
-/// the joint covariance of the two `w·φ`. Where both balance the rows well it is too large rather than too small. It takes
-/// few rows to estimate an error badly where few weigh much.
-///
-/// NULL without a row; what needs a variance is NULL for one row. φ has at most 32 elements.
-pub fn bmse_change_udaf() -> Arc<AggregateUDF> {
-    udaf::<BmseChange>()
+aggregate! {
+    /// What a change of propensities did to the balance of the same rows.
+    ///
+    /// Gives a struct of `n`, `before` and `after` (the bmse under each of the two), `change` (the difference of their
+    /// `bmse_unbiased`: below 0 is better), `std_error` of it, which knows that the two share their rows, and
+    /// `p_value`, of a change as far from 0 where the two balance alike. phi has at most 32 elements. NULL if no row
+    /// counts.
+    ///
+    /// # Details
+    /// The error is that of the difference, by the delta method, from the joint covariance of the two `w·φ`. Where both
+    /// propensities balance the rows well, it is too large rather than too small; where few rows carry much of the
+    /// weight, few rows estimate it badly. `change`, `std_error` and `p_value` are NULL for a single row.
+    bmse_change(treated: Expr, propensity_before: Expr, propensity: Expr, phi: Vec<Expr>),
+    bmse_change_udaf: Udaf<BmseChange>
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -38,6 +35,17 @@ impl Function for BmseChange {
     const SPEC: &'static Spec =
         &Spec::new("bmse_change", &[Role::Treated, Role::PropensityBefore, Role::Propensity]).with_phi();
 
+    const EXAMPLE: &'static str = "> SELECT c['before'] AS before, c['after'] AS after, round(c['change'], 6) AS change
+  FROM (SELECT bmse_change(clicked, p, q) AS c
+        FROM (VALUES (1, 0.2, 0.5), (1, 0.2, 0.5), (0, 0.2, 0.5), (0, 0.2, 0.5)) AS log (clicked, p, q));
++----------+-------+----------+
+| before   | after | change   |
++----------+-------+----------+
+| 3.515625 | 0.0   | -1.59375 |
++----------+-------+----------+";
+
+    const RELATED: &'static [&'static str] = &["bmse", "bmse_unbiased", "balance_drift"];
+
     type State = Comoments;
 
     fn terms(rows: &Rows<'_>, _call: &Call) -> Weighted {
@@ -46,7 +54,7 @@ impl Function for BmseChange {
     }
 
     fn return_type(_arguments: &[DataType]) -> DataType {
-        change_type()
+        DataType::Struct(change_fields())
     }
 
     fn values(state: &Comoments, _call: &Call) -> Result<ArrayRef> {
@@ -68,32 +76,12 @@ impl Function for BmseChange {
             number(|change| change.std_error),
             number(Change::p_value),
         ];
-        Ok(structs(&change_type(), columns, changes.iter().map(Option::is_some).collect()))
-    }
-
-    fn documentation() -> Documentation {
-        docs::aggregate(
-            Self::SPEC,
-            docs::BALANCE,
-            "What a change of propensities did to the balance of the same rows. Gives a struct of `n`, `before` and \
-             `after` (the bmse under each of the two), `change` (the difference of their `bmse_unbiased`: below 0 is \
-             better), `std_error` of it, which knows that the two share their rows, and `p_value`, of a change as far \
-             from 0 where the two balance alike. phi has at most 32 elements. NULL if no row counts.",
-            "> SELECT c['before'] AS before, c['after'] AS after, round(c['change'], 6) AS change
-  FROM (SELECT bmse_change(clicked, p, q) AS c
-        FROM (VALUES (1, 0.2, 0.5), (1, 0.2, 0.5), (0, 0.2, 0.5), (0, 0.2, 0.5)) AS log (clicked, p, q));
-+----------+-------+----------+
-| before   | after | change   |
-+----------+-------+----------+
-| 3.515625 | 0.0   | -1.59375 |
-+----------+-------+----------+",
-            &["bmse", "bmse_unbiased", "balance_drift"],
-        )
+        Ok(structs(change_fields(), columns, changes.iter().map(Option::is_some).collect()))
     }
 }
 
-fn change_type() -> DataType {
-    struct_type([
+fn change_fields() -> Fields {
+    struct_fields([
         ("n", DataType::UInt64),
         ("before", DataType::Float64),
         ("after", DataType::Float64),

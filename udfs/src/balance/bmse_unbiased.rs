@@ -1,24 +1,23 @@
-use std::sync::Arc;
-
 use arrow::array::ArrayRef;
 use datafusion_common::Result;
-use datafusion_expr::{AggregateUDF, Documentation};
+use datafusion_expr::Expr;
 
 use super::{imbalance, unbiased};
 use crate::args::{Call, Role, Rows, Spec};
-use crate::docs;
 use crate::results::numbers;
 use crate::state::{Moments, State, Weighted};
-use crate::udaf::{Function, udaf};
+use crate::udaf::{Function, Udaf};
 
-/// Unbiased estimate of the true squared imbalance: `(‖S‖² − Q) / (n(n−1))`, with `S = Σ w·φ` and
-/// `Q = Σ w²‖φ‖²`.
-///
-/// `bmse_unbiased(treated, propensity [, phi, ...])`: the U-statistic that belongs to
-/// [`bmse`](crate::bmse_udaf), in the same unit. Its expectation is 0 for perfect propensities, so
-/// it is negative about as often as positive there. NULL with fewer than two rows.
-pub fn bmse_unbiased_udaf() -> Arc<AggregateUDF> {
-    udaf::<BmseUnbiased>()
+aggregate! {
+    /// Unbiased estimate of the squared imbalance that the propensities really leave: `bmse` less what chance alone
+    /// adds to it.
+    ///
+    /// Perfect propensities give 0 on average, so single results may be negative. NULL if fewer than two rows count.
+    ///
+    /// # Details
+    /// The U-statistic `(‖S‖² − Q) / (n(n−1))`, with `S = Σ w·φ` and `Q = Σ w²‖φ‖²`, in the unit of
+    /// [`bmse`](crate::expr_fn::bmse).
+    bmse_unbiased(treated: Expr, propensity: Expr, phi: Vec<Expr>), bmse_unbiased_udaf: Udaf<BmseUnbiased>
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -26,6 +25,17 @@ struct BmseUnbiased;
 
 impl Function for BmseUnbiased {
     const SPEC: &'static Spec = &Spec::new("bmse_unbiased", &[Role::Treated, Role::Propensity]).with_phi();
+
+    const EXAMPLE: &'static str = "> SELECT bmse_unbiased(clicked, p, mobile, age) AS unbiased
+  FROM (VALUES (1, 0.5, 1.0, 30.0), (1, 0.8, 0.0, 20.0), (0, 0.5, 1.0, 40.0), (0, 0.2, 0.0, 10.0))
+    AS log (clicked, p, mobile, age);
++--------------------+
+| unbiased           |
++--------------------+
+| -894.4166666666666 |
++--------------------+";
+
+    const RELATED: &'static [&'static str] = &["bmse", "bmse_noise_floor"];
 
     type State = Moments;
 
@@ -38,24 +48,5 @@ impl Function for BmseUnbiased {
             let moment = state.get(group)?;
             unbiased(moment.count, moment.mean, moment.spread)
         })))
-    }
-
-    fn documentation() -> Documentation {
-        docs::aggregate(
-            Self::SPEC,
-            docs::BALANCE,
-            "Unbiased estimate of the squared imbalance that the propensities really leave: `bmse` less what \
-             chance alone adds to it. Perfect propensities give 0 on average, so single results may be negative. \
-             NULL if fewer than two rows count.",
-            "> SELECT bmse_unbiased(clicked, p, mobile, age) AS unbiased
-  FROM (VALUES (1, 0.5, 1.0, 30.0), (1, 0.8, 0.0, 20.0), (0, 0.5, 1.0, 40.0), (0, 0.2, 0.0, 10.0))
-    AS log (clicked, p, mobile, age);
-+--------------------+
-| unbiased           |
-+--------------------+
-| -894.4166666666666 |
-+--------------------+",
-            &["bmse", "bmse_noise_floor"],
-        )
     }
 }

@@ -1,10 +1,10 @@
 //! Covariates of treated rows beside those of untreated rows.
 
 use arrow::array::ArrayRef;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Fields};
 
 use crate::args::{self, Call, Rows};
-use crate::results::{list_type, lists, numbers, struct_type, structs};
+use crate::results::{list_type, lists, numbers, struct_fields, structs};
 use crate::state::{Arms, Covariates, State, Weighted};
 
 /// The covariates themselves, and the weight `1/p` or `1/(1−p)` of each row.
@@ -21,11 +21,14 @@ pub(super) fn arm_weight(o: f64, p: f64) -> f64 {
 /// A struct of `raw` and `weighted`: of numbers where the arguments after `treated` and `propensity` are one number, else
 /// of lists.
 pub(super) fn comparison_type(arguments: &[DataType]) -> DataType {
-    let of = match &arguments[2..] {
+    DataType::Struct(comparison_fields(match &arguments[2..] {
         [one] if !one.is_nested() => DataType::Float64,
         _ => list_type(),
-    };
-    struct_type([("raw", of.clone()), ("weighted", of)])
+    }))
+}
+
+fn comparison_fields(of: DataType) -> Fields {
+    struct_fields([("raw", of.clone()), ("weighted", of)])
 }
 
 /// The struct of each group, from the value of a group's covariate, weighted or not.
@@ -35,7 +38,8 @@ pub(super) fn compare(state: &Arms, call: &Call, value: impl Fn(usize, usize, bo
     };
     let is_valid: Vec<bool> = (0..state.groups()).map(has_rows).collect();
     let groups = || is_valid.iter().copied().enumerate();
-    let is_list = call.return_type == comparison_type(&[DataType::Null, DataType::Null, list_type()]);
+    let of_lists = comparison_fields(list_type());
+    let is_list = call.return_type == DataType::Struct(of_lists.clone());
     let column = |weighted: bool| match is_list {
         true => lists(groups().map(|(group, valid)| {
             let value = &value;
@@ -43,5 +47,6 @@ pub(super) fn compare(state: &Arms, call: &Call, value: impl Fn(usize, usize, bo
         })),
         false => numbers(groups().map(|(group, valid)| valid.then(|| value(group, 0, weighted)).flatten())),
     };
-    structs(&call.return_type, vec![column(false), column(true)], is_valid.clone())
+    let fields = if is_list { of_lists } else { comparison_fields(DataType::Float64) };
+    structs(fields, vec![column(false), column(true)], is_valid.clone())
 }

@@ -1,27 +1,26 @@
-use std::sync::Arc;
-
 use arrow::array::ArrayRef;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Fields};
 use datafusion_common::Result;
-use datafusion_expr::{AggregateUDF, Documentation};
+use datafusion_expr::Expr;
 
 use super::covariates::arm_weight;
 use crate::args::{Call, Divides, Role, Rows, Spec};
-use crate::docs;
-use crate::results::{numbers, struct_type, structs};
+use crate::results::{numbers, struct_fields, structs};
 use crate::state::{Sample, Samples, State, ties};
-use crate::udaf::{Function, udaf};
+use crate::udaf::{Function, Udaf};
 
-/// Kolmogorov-Smirnov distance of a covariate between treated and untreated rows, before and after weighting.
-///
-/// `ks(treated, propensity, covariate)` gives a struct of `raw` and `weighted`: the greatest distance of the two
-/// empirical distribution functions, with weights 1, and `1/p` and `1/(1−p)`. From 0, for the same distribution, to 1,
-/// for none in common; unlike [`smd`](crate::smd_udaf) it sees every difference, not only that of means. Exact, so
-/// memory grows with the rows. NULL without a row; its entries are NULL unless there are treated and untreated rows.
-///
-/// Source: Smirnov, 1939; Austin and Stuart, *Statistics in Medicine*, 2015.
-pub fn ks_udaf() -> Arc<AggregateUDF> {
-    udaf::<Ks>()
+aggregate! {
+    /// Kolmogorov-Smirnov distance of a covariate between treated and untreated rows: a struct of `raw` and `weighted`
+    /// (by `1/p` and `1/(1-p)`), each the greatest distance of the two distribution functions.
+    ///
+    /// From 0, for alike, to 1, for nothing in common. Exact: it keeps 16 bytes a row in memory. NULL if no row counts;
+    /// entries are NULL unless treated and untreated rows count.
+    ///
+    /// # Details
+    /// Unlike [`smd`](crate::expr_fn::smd), it sees every difference, not only that of the means.
+    ///
+    /// Source: Smirnov, 1939; Austin and Stuart, *Statistics in Medicine*, 2015.
+    ks(treated: Expr, propensity: Expr, covariate: Expr), ks_udaf: Udaf<Ks>
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -31,6 +30,17 @@ impl Function for Ks {
     const SPEC: &'static Spec =
         &Spec::new("ks", &[Role::Treated, Role::Propensity, Role::Covariate]).divides(Divides::Both);
 
+    const EXAMPLE: &'static str = "> SELECT k['raw'] AS raw, k['weighted'] AS weighted
+  FROM (SELECT ks(clicked, p, age) AS k
+        FROM (VALUES (1, 0.5, 30.0), (1, 0.25, 20.0), (0, 0.75, 40.0), (0, 0.5, 10.0)) AS log (clicked, p, age));
++-----+--------------------+
+| raw | weighted           |
++-----+--------------------+
+| 0.5 | 0.6666666666666667 |
++-----+--------------------+";
+
+    const RELATED: &'static [&'static str] = &["smd", "variance_ratio"];
+
     type State = Samples;
 
     fn terms(rows: &Rows<'_>, _call: &Call) -> Vec<Sample> {
@@ -39,7 +49,7 @@ impl Function for Ks {
     }
 
     fn return_type(_arguments: &[DataType]) -> DataType {
-        distance_type()
+        DataType::Struct(distance_fields())
     }
 
     fn values(state: &Samples, _call: &Call) -> Result<ArrayRef> {
@@ -50,32 +60,12 @@ impl Function for Ks {
             })
             .collect();
         let column = |k: usize| numbers(distances.iter().map(|of| of.and_then(|of| of[k])));
-        Ok(structs(&distance_type(), vec![column(0), column(1)], distances.iter().map(Option::is_some).collect()))
-    }
-
-    fn documentation() -> Documentation {
-        docs::aggregate(
-            Self::SPEC,
-            docs::BALANCE,
-            "Kolmogorov-Smirnov distance of a covariate between treated and untreated rows: a struct of `raw` and \
-             `weighted` (by `1/p` and `1/(1-p)`), each the greatest distance of the two distribution functions. From \
-             0, for alike, to 1, for nothing in common. Exact: it keeps 16 bytes a row in memory. NULL if no row \
-             counts; entries are NULL unless treated and untreated rows count.",
-            "> SELECT k['raw'] AS raw, k['weighted'] AS weighted
-  FROM (SELECT ks(clicked, p, age) AS k
-        FROM (VALUES (1, 0.5, 30.0), (1, 0.25, 20.0), (0, 0.75, 40.0), (0, 0.5, 10.0)) AS log (clicked, p, age));
-+-----+--------------------+
-| raw | weighted           |
-+-----+--------------------+
-| 0.5 | 0.6666666666666667 |
-+-----+--------------------+",
-            &["smd", "variance_ratio"],
-        )
+        Ok(structs(distance_fields(), vec![column(0), column(1)], distances.iter().map(Option::is_some).collect()))
     }
 }
 
-fn distance_type() -> DataType {
-    struct_type([("raw", DataType::Float64), ("weighted", DataType::Float64)])
+fn distance_fields() -> Fields {
+    struct_fields([("raw", DataType::Float64), ("weighted", DataType::Float64)])
 }
 
 /// The greatest distance of the distribution functions of the treated and the untreated samples.

@@ -4,41 +4,58 @@ mod balance_drift;
 mod balance_merge;
 mod balance_state;
 mod balance_test;
+mod balance_test_of;
 mod balance_vector;
+mod balance_vector_of;
 mod bmse;
 mod bmse_change;
 mod bmse_noise_floor;
+mod bmse_of;
 mod bmse_unbiased;
 mod covariates;
 mod ks;
-mod lambda_opt;
 mod of_state;
 mod smd;
 mod stored;
 mod variance_ratio;
 mod wald;
 
-pub use balance_drift::balance_drift_udf;
-pub use balance_merge::balance_merge_udaf;
-pub use balance_state::balance_state_udaf;
-pub use balance_test::balance_test_udaf;
-pub use balance_vector::balance_vector_udaf;
-pub use bmse::bmse_udaf;
-pub use bmse_change::bmse_change_udaf;
-pub use bmse_noise_floor::bmse_noise_floor_udaf;
-pub use bmse_unbiased::bmse_unbiased_udaf;
-pub use ks::ks_udaf;
-pub use lambda_opt::{lambda_opt_dr_udaf, lambda_opt_udaf};
-pub use of_state::{balance_test_of_udf, balance_vector_of_udf, bmse_of_udf};
-pub use smd::smd_udaf;
-pub use variance_ratio::variance_ratio_udaf;
+use datafusion_expr::DocSection;
 
 use crate::args::Rows;
 use crate::state::{ImbalanceTerms, Weighted};
 use crate::{args, weights};
 
+const SECTION: DocSection = DocSection {
+    include: true,
+    label: "Balance Functions",
+    description: Some("How far the propensity weights are from making treated and untreated rows alike."),
+};
+
+functions! {
+    aggregates {
+        bmse::{bmse, bmse_udaf},
+        bmse_unbiased::{bmse_unbiased, bmse_unbiased_udaf},
+        bmse_noise_floor::{bmse_noise_floor, bmse_noise_floor_udaf},
+        balance_vector::{balance_vector, balance_vector_udaf},
+        balance_test::{balance_test, balance_test_udaf},
+        balance_state::{balance_state, balance_state_udaf},
+        balance_merge::{balance_merge, balance_merge_udaf},
+        bmse_change::{bmse_change, bmse_change_udaf},
+        smd::{smd, smd_udaf},
+        variance_ratio::{variance_ratio, variance_ratio_udaf},
+        ks::{ks, ks_udaf},
+    }
+    scalars {
+        bmse_of::{bmse_of, bmse_of_udf},
+        balance_vector_of::{balance_vector_of, balance_vector_of_udf},
+        balance_test_of::{balance_test_of, balance_test_of_udf},
+        balance_drift::{balance_drift, balance_drift_udf},
+    }
+}
+
 /// The vectors `w · φ`, with w the balance weight.
-pub(crate) fn imbalance(rows: &Rows<'_>) -> Weighted {
+fn imbalance(rows: &Rows<'_>) -> Weighted {
     Weighted::phi(balance_weights(rows))
 }
 
@@ -58,13 +75,13 @@ pub(crate) fn balance_weights(rows: &Rows<'_>) -> Vec<f64> {
 }
 
 /// What chance alone adds to the squared length of a mean of `count` vectors; `spread` is Σ‖x − mean‖².
-pub(crate) fn noise_floor(count: u64, spread: f64) -> Option<f64> {
+fn noise_floor(count: u64, spread: f64) -> Option<f64> {
     let n = count as f64;
     (count > 1).then(|| spread / (n * n))
 }
 
 /// The unbiased estimate of the squared length of the true mean.
-pub(crate) fn unbiased(count: u64, mean: &[f64], spread: f64) -> Option<f64> {
+fn unbiased(count: u64, mean: &[f64], spread: f64) -> Option<f64> {
     let n = count as f64;
     (count > 1).then(|| squared_norm(mean) - spread / (n * (n - 1.0)))
 }

@@ -1,28 +1,27 @@
-use std::sync::Arc;
-
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 use datafusion_common::Result;
-use datafusion_expr::{AggregateUDF, Documentation};
+use datafusion_expr::Expr;
 
 use super::covariates::{compare, comparison_type, covariates};
 use crate::args::{Call, Role, Rows, Spec};
-use crate::docs;
 use crate::state::{Arms, Covariates};
-use crate::udaf::{Function, udaf};
+use crate::udaf::{Function, Udaf};
 
-/// Standardised mean difference of covariates between treated and untreated rows, before and after weighting.
-///
-/// `smd(treated, propensity, covariate, ...)` gives a struct of `raw` and `weighted`: the mean of treated rows less that
-/// of untreated ones, over the pooled standard deviation `√((s₁² + s₀²)/2)` of the unweighted rows. Weights are `1/p` for
-/// treated and `1/(1−p)` for untreated rows. Of one numeric column they are numbers; of several, or of a list, lists with
-/// an entry for each. Below 0.1 in absolute value is usually called balanced. NULL without a row; an entry is NULL where
-/// one of the two arms has no row, or neither varies.
-///
-/// Source: Rosenbaum and Rubin, *Constructing a control group using multivariate matched sampling methods*, 1985; Austin,
-/// *Statistics in Medicine*, 2009.
-pub fn smd_udaf() -> Arc<AggregateUDF> {
-    udaf::<Smd>()
+aggregate! {
+    /// Standardised mean difference of each covariate between treated and untreated rows: a struct of `raw` and
+    /// `weighted` (by `1/p` and `1/(1-p)`).
+    ///
+    /// Both are in units of the pooled standard deviation of the unweighted rows; within ±0.1 is usually called
+    /// balanced. Numbers for one numeric column, lists for several or for a list. NULL if no row counts.
+    ///
+    /// # Details
+    /// The pooled standard deviation is `√((s₁² + s₀²)/2)`. An entry is NULL where either arm has no row, or where
+    /// neither varies.
+    ///
+    /// Source: Rosenbaum and Rubin, *Constructing a control group using multivariate matched sampling methods*, 1985;
+    /// Austin, *Statistics in Medicine*, 2009.
+    smd(treated: Expr, propensity: Expr, covariate: Vec<Expr>), smd_udaf: Udaf<Smd>
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -30,6 +29,17 @@ struct Smd;
 
 impl Function for Smd {
     const SPEC: &'static Spec = &Spec::new("smd", &[Role::Treated, Role::Propensity]).with_covariates();
+
+    const EXAMPLE: &'static str = "> SELECT s['raw'] AS raw, s['weighted'] AS weighted
+  FROM (SELECT smd(clicked, p, age) AS s
+        FROM (VALUES (1, 0.5, 30.0), (1, 0.8, 20.0), (0, 0.5, 40.0), (0, 0.2, 10.0)) AS log (clicked, p, age));
++-----+---------------------+
+| raw | weighted            |
++-----+---------------------+
+| 0.0 | -0.1459512766231559 |
++-----+---------------------+";
+
+    const RELATED: &'static [&'static str] = &["variance_ratio", "ks", "balance_vector"];
 
     type State = Arms;
 
@@ -49,25 +59,5 @@ impl Function for Smd {
             (variance > 0.0).then(|| difference / variance.sqrt())
         };
         Ok(compare(state, call, value))
-    }
-
-    fn documentation() -> Documentation {
-        docs::aggregate(
-            Self::SPEC,
-            docs::BALANCE,
-            "Standardised mean difference of each covariate between treated and untreated rows: a struct of `raw` and \
-             `weighted` (by `1/p` and `1/(1-p)`). Both are in units of the pooled standard deviation of the unweighted \
-             rows; within ±0.1 is usually called balanced. Numbers for one numeric column, lists for several or for a \
-             list. NULL if no row counts.",
-            "> SELECT s['raw'] AS raw, s['weighted'] AS weighted
-  FROM (SELECT smd(clicked, p, age) AS s
-        FROM (VALUES (1, 0.5, 30.0), (1, 0.8, 20.0), (0, 0.5, 40.0), (0, 0.2, 10.0)) AS log (clicked, p, age));
-+-----+---------------------+
-| raw | weighted            |
-+-----+---------------------+
-| 0.0 | -0.1459512766231559 |
-+-----+---------------------+",
-            &["variance_ratio", "ks", "balance_vector"],
-        )
     }
 }

@@ -1,16 +1,20 @@
-//! States of [`balance_state`](super::balance_state_udaf) in a column.
+//! States of [`balance_state`](crate::balance_state_udaf) in a column.
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, ListArray, StructArray};
-use arrow::datatypes::{DataType, Float64Type, UInt64Type};
+use arrow::datatypes::{DataType, Fields, Float64Type, UInt64Type};
 use datafusion_common::{Result, exec_err, plan_err};
 use datafusion_expr::{Signature, Volatility};
 
-use crate::results::{counts, list_type, lists, numbers, struct_type, structs};
+use crate::results::{counts, list_type, lists, numbers, struct_fields, structs};
 use crate::state::{Imbalance, Imbalances, State};
 
 /// The type of a state.
 pub(super) fn state_type() -> DataType {
-    struct_type([
+    DataType::Struct(state_fields())
+}
+
+fn state_fields() -> Fields {
+    struct_fields([
         ("count", DataType::UInt64),
         ("mean", list_type()),
         ("spread", DataType::Float64),
@@ -38,7 +42,7 @@ pub(super) fn stored(state: &Imbalances) -> ArrayRef {
         list(|group| group.second),
         list(|group| group.fourth),
     ];
-    structs(&state_type(), columns, groups().map(|group| group.is_some()).collect())
+    structs(state_fields(), columns, groups().map(|group| group.is_some()).collect())
 }
 
 /// The type that the one argument `types` of `function` is cast to.

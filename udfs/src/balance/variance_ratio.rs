@@ -1,27 +1,26 @@
-use std::sync::Arc;
-
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 use datafusion_common::Result;
-use datafusion_expr::{AggregateUDF, Documentation};
+use datafusion_expr::Expr;
 
 use super::covariates::{compare, comparison_type, covariates};
 use crate::args::{Call, Role, Rows, Spec};
-use crate::docs;
 use crate::state::{Arms, Covariates};
-use crate::udaf::{Function, udaf};
+use crate::udaf::{Function, Udaf};
 
-/// Ratio of the variances of covariates in treated and untreated rows, before and after weighting.
-///
-/// `variance_ratio(treated, propensity, covariate, ...)` gives a struct of `raw` and `weighted`: the variance of treated
-/// rows over that of untreated ones, with weights `1/p` and `1/(1−p)` and the unbiased weighted variance
-/// `Σw(x−x̄)² / (Σw − Σw²/Σw)`. 1 is balance; beyond 0.5 or 2 is usually called out of balance. Of one numeric column they
-/// are numbers; of several, or of a list, lists with an entry for each. NULL without a row; an entry is NULL where an arm
-/// has fewer than two rows or untreated rows do not vary.
-///
-/// Source: Austin, *Statistics in Medicine*, 2009; Stuart, *Statistical Science*, 2010.
-pub fn variance_ratio_udaf() -> Arc<AggregateUDF> {
-    udaf::<VarianceRatio>()
+aggregate! {
+    /// Variance of each covariate in treated rows over that in untreated rows: a struct of `raw` and `weighted` (by
+    /// `1/p` and `1/(1-p)`).
+    ///
+    /// 1 is balance; below 0.5 or above 2 is usually called out of balance. Numbers for one numeric column, lists for
+    /// several or for a list. NULL if no row counts.
+    ///
+    /// # Details
+    /// The weighted variance is the unbiased `Σw(x−x̄)² / (Σw − Σw²/Σw)`. An entry is NULL where either arm has fewer
+    /// than two rows, or where untreated rows do not vary.
+    ///
+    /// Source: Austin, *Statistics in Medicine*, 2009; Stuart, *Statistical Science*, 2010.
+    variance_ratio(treated: Expr, propensity: Expr, covariate: Vec<Expr>), variance_ratio_udaf: Udaf<VarianceRatio>
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -29,6 +28,16 @@ struct VarianceRatio;
 
 impl Function for VarianceRatio {
     const SPEC: &'static Spec = &Spec::new("variance_ratio", &[Role::Treated, Role::Propensity]).with_covariates();
+
+    const EXAMPLE: &'static str = "> SELECT variance_ratio(clicked, p, age)['raw'] AS raw
+  FROM (VALUES (1, 0.5, 30.0), (1, 0.8, 20.0), (0, 0.5, 40.0), (0, 0.2, 10.0)) AS log (clicked, p, age);
++--------------------+
+| raw                |
++--------------------+
+| 0.1111111111111111 |
++--------------------+";
+
+    const RELATED: &'static [&'static str] = &["smd", "ks"];
 
     type State = Arms;
 
@@ -47,23 +56,5 @@ impl Function for VarianceRatio {
             (untreated > 0.0).then(|| treated / untreated)
         };
         Ok(compare(state, call, value))
-    }
-
-    fn documentation() -> Documentation {
-        docs::aggregate(
-            Self::SPEC,
-            docs::BALANCE,
-            "Variance of each covariate in treated rows over that in untreated rows: a struct of `raw` and `weighted` \
-             (by `1/p` and `1/(1-p)`). 1 is balance; below 0.5 or above 2 is usually called out of balance. Numbers \
-             for one numeric column, lists for several or for a list. NULL if no row counts.",
-            "> SELECT variance_ratio(clicked, p, age)['raw'] AS raw
-  FROM (VALUES (1, 0.5, 30.0), (1, 0.8, 20.0), (0, 0.5, 40.0), (0, 0.2, 10.0)) AS log (clicked, p, age);
-+--------------------+
-| raw                |
-+--------------------+
-| 0.1111111111111111 |
-+--------------------+",
-            &["smd", "ks"],
-        )
     }
 }

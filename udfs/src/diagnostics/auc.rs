@@ -1,25 +1,23 @@
-use std::sync::Arc;
-
 use arrow::array::ArrayRef;
 use datafusion_common::Result;
-use datafusion_expr::{AggregateUDF, Documentation};
+use datafusion_expr::Expr;
 
 use super::calibration::propensity_samples;
 use crate::args::{Call, Divides, Role, Rows, Spec};
-use crate::docs;
 use crate::results::numbers;
 use crate::state::{Sample, Samples, State, arms, ties};
-use crate::udaf::{Function, udaf};
+use crate::udaf::{Function, Udaf};
 
-/// Area under the receiver operating characteristic of the propensities.
-///
-/// `auc(treated, propensity)`: the probability that a treated row has a higher propensity than an untreated one, ties
-/// counting half; 1 where they are told apart, 0.5 where propensities say nothing. Exact, so memory grows with the
-/// rows. NULL unless there are treated and untreated rows.
-///
-/// Source: Mann and Whitney, 1947; Hanley and McNeil, *Radiology*, 1982.
-pub fn auc_udaf() -> Arc<AggregateUDF> {
-    udaf::<Auc>()
+aggregate! {
+    /// Area under the ROC curve of the propensities: the probability that a treated row has a higher propensity than an
+    /// untreated one, ties counting half.
+    ///
+    /// 1 if they tell the rows apart, 0.5 if they say nothing. Exact: it keeps 16 bytes a row in memory. NULL unless
+    /// treated and untreated rows count.
+    ///
+    /// # Details
+    /// Source: Mann and Whitney, 1947; Hanley and McNeil, *Radiology*, 1982.
+    auc(treated: Expr, propensity: Expr), auc_udaf: Udaf<Auc>
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -27,6 +25,16 @@ struct Auc;
 
 impl Function for Auc {
     const SPEC: &'static Spec = &Spec::new("auc", &[Role::Treated, Role::Propensity]).divides(Divides::Neither);
+
+    const EXAMPLE: &'static str = "> SELECT auc(clicked, p) AS auc
+  FROM (VALUES (1, 0.5), (1, 0.8), (0, 0.5), (0, 0.2)) AS log (clicked, p);
++-------+
+| auc   |
++-------+
+| 0.875 |
++-------+";
+
+    const RELATED: &'static [&'static str] = &["nll", "ece"];
 
     type State = Samples;
 
@@ -36,24 +44,6 @@ impl Function for Auc {
 
     fn values(state: &Samples, _call: &Call) -> Result<ArrayRef> {
         Ok(numbers((0..state.groups()).map(|group| area(&state.sorted(group)))))
-    }
-
-    fn documentation() -> Documentation {
-        docs::aggregate(
-            Self::SPEC,
-            docs::DIAGNOSTICS,
-            "Area under the ROC curve of the propensities: the probability that a treated row has a higher propensity \
-             than an untreated one, ties counting half. 1 if they tell the rows apart, 0.5 if they say nothing. Exact: \
-             it keeps 16 bytes a row in memory. NULL unless treated and untreated rows count.",
-            "> SELECT auc(clicked, p) AS auc
-  FROM (VALUES (1, 0.5), (1, 0.8), (0, 0.5), (0, 0.2)) AS log (clicked, p);
-+-------+
-| auc   |
-+-------+
-| 0.875 |
-+-------+",
-            &["nll", "ece"],
-        )
     }
 }
 

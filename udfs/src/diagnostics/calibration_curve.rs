@@ -1,30 +1,28 @@
-use std::sync::Arc;
-
 use arrow::array::ArrayRef;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Fields};
 use datafusion_common::Result;
-use datafusion_expr::{AggregateUDF, Documentation};
+use datafusion_expr::Expr;
 
 use super::calibration::{self, Calibrated, calibration};
 use crate::args::{Call, Divides, Role, Rows, Spec};
-use crate::docs;
-use crate::results::{counts, lists_of, numbers, struct_type, structs};
+use crate::results::{counts, lists_of, numbers, struct_fields, structs};
 use crate::state::{Binned, BinnedTerms, State};
-use crate::udaf::{Function, udaf};
+use crate::udaf::{Function, Udaf};
 
-/// Calibration curve (reliability diagram) of the propensities: what share of the rows is treated where p is what.
-///
-/// `calibration_curve(treated, propensity [, bins [, binning]])` gives a list of structs, one for each bin that is not
-/// empty, in the order of propensities:
-/// - `lower`, `upper`: the bounds of the bin; of a bin of equal mass, its least and greatest propensity;
-/// - `n`, `mean_propensity`, `treated_rate`: of its rows;
-/// - `rate_lower`, `rate_upper`: Wilson's 95 % confidence interval of the rate.
-///
-/// Bins are those of [`ece`](crate::ece_udaf). NULL without a row.
-///
-/// Source: DeGroot and Fienberg, *The comparison and evaluation of forecasters*, 1983; Wilson, JASA 1927.
-pub fn calibration_curve_udaf() -> Arc<AggregateUDF> {
-    udaf::<CalibrationCurve>()
+aggregate! {
+    /// Calibration curve of the propensities (reliability diagram): a list with a struct for each bin that is not
+    /// empty, of its bounds `lower` and `upper`, its `n` rows, their `mean_propensity` and `treated_rate`, and that
+    /// rate's 95 % confidence interval (Wilson) from `rate_lower` to `rate_upper`.
+    ///
+    /// With `'mass'` it keeps every row in memory, else only the bins. NULL if no row counts.
+    ///
+    /// # Details
+    /// The structs are in the order of propensities. The bounds of a bin of equal mass are its least and greatest
+    /// propensity; otherwise bins are those of [`ece`](crate::expr_fn::ece).
+    ///
+    /// Source: DeGroot and Fienberg, *The comparison and evaluation of forecasters*, 1983; Wilson, JASA 1927.
+    calibration_curve(treated: Expr, propensity: Expr, bins: Option<Expr>, binning: Option<Expr>),
+    calibration_curve_udaf: Udaf<CalibrationCurve>
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -34,6 +32,20 @@ impl Function for CalibrationCurve {
     const SPEC: &'static Spec =
         &Spec::new("calibration_curve", &[Role::Treated, Role::Propensity, Role::Bins, Role::Binning])
             .divides(Divides::Neither);
+
+    const EXAMPLE: &'static str =
+        "> SELECT b['lower'] AS lower, b['n'] AS n, b['mean_propensity'] AS p, b['treated_rate'] AS rate
+  FROM (SELECT unnest(calibration_curve(clicked, p, 4)) AS b
+        FROM (VALUES (1, 0.5), (1, 0.75), (0, 0.5), (0, 0.125)) AS log (clicked, p));
++-------+---+-------+------+
+| lower | n | p     | rate |
++-------+---+-------+------+
+| 0.0   | 1 | 0.125 | 0.0  |
+| 0.5   | 2 | 0.5   | 0.5  |
+| 0.75  | 1 | 0.75  | 1.0  |
++-------+---+-------+------+";
+
+    const RELATED: &'static [&'static str] = &["ece"];
 
     type State = Binned;
 
@@ -46,7 +58,7 @@ impl Function for CalibrationCurve {
     }
 
     fn return_type(_arguments: &[DataType]) -> DataType {
-        DataType::new_list(point_type(), true)
+        DataType::new_list(DataType::Struct(point_fields()), true)
     }
 
     fn values(state: &Binned, call: &Call) -> Result<ArrayRef> {
@@ -70,34 +82,12 @@ impl Function for CalibrationCurve {
             numbers(intervals.iter().map(|&(lower, _)| Some(lower))),
             numbers(intervals.iter().map(|&(_, upper)| Some(upper))),
         ];
-        Ok(lists_of(structs(&point_type(), columns, vec![true; points.len()]), &lengths))
-    }
-
-    fn documentation() -> Documentation {
-        docs::aggregate(
-            Self::SPEC,
-            docs::DIAGNOSTICS,
-            "Calibration curve of the propensities (reliability diagram): a list with a struct for each bin that is \
-             not empty, of its bounds `lower` and `upper`, its `n` rows, their `mean_propensity` and `treated_rate`, \
-             and that rate's 95 % confidence interval (Wilson) from `rate_lower` to `rate_upper`. With `'mass'` it \
-             keeps every row in memory, else only the bins. NULL if no row counts.",
-            "> SELECT b['lower'] AS lower, b['n'] AS n, b['mean_propensity'] AS p, b['treated_rate'] AS rate
-  FROM (SELECT unnest(calibration_curve(clicked, p, 4)) AS b
-        FROM (VALUES (1, 0.5), (1, 0.75), (0, 0.5), (0, 0.125)) AS log (clicked, p));
-+-------+---+-------+------+
-| lower | n | p     | rate |
-+-------+---+-------+------+
-| 0.0   | 1 | 0.125 | 0.0  |
-| 0.5   | 2 | 0.5   | 0.5  |
-| 0.75  | 1 | 0.75  | 1.0  |
-+-------+---+-------+------+",
-            &["ece"],
-        )
+        Ok(lists_of(structs(point_fields(), columns, vec![true; points.len()]), &lengths))
     }
 }
 
-fn point_type() -> DataType {
-    struct_type([
+fn point_fields() -> Fields {
+    struct_fields([
         ("lower", DataType::Float64),
         ("upper", DataType::Float64),
         ("n", DataType::UInt64),

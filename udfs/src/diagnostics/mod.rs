@@ -11,17 +11,30 @@ mod ppl;
 mod propensity_profile;
 mod sv;
 
-pub use auc::auc_udaf;
-pub use calibration_curve::calibration_curve_udaf;
-pub use ece::ece_udaf;
-pub use ess::ess_udaf;
-pub use mis::mis_udaf;
-pub use nll::nll_udaf;
-pub use ppl::ppl_udaf;
-pub use propensity_profile::propensity_profile_udaf;
-pub use sv::sv_udaf;
+use datafusion_expr::DocSection;
 
 use crate::args::{self, Rows};
+
+const SECTION: DocSection = DocSection {
+    include: true,
+    label: "Diagnostic Functions",
+    description: Some("How well the propensities predict who is treated, and what their weights cost in precision."),
+};
+
+functions! {
+    aggregates {
+        ess::{ess, ess_udaf},
+        propensity_profile::{propensity_profile, propensity_profile_udaf},
+        nll::{nll, nll_udaf},
+        ppl::{ppl, ppl_udaf},
+        auc::{auc, auc_udaf},
+        ece::{ece, ece_udaf},
+        calibration_curve::{calibration_curve, calibration_curve_udaf},
+        sv::{sv, sv_udaf},
+        mis::{mis, mis_udaf},
+    }
+    scalars {}
+}
 
 /// `−ln` of the probability of what happened to each row.
 fn surprises(rows: &Rows<'_>) -> Vec<f64> {

@@ -1,37 +1,36 @@
-use std::sync::Arc;
-
 use arrow::array::ArrayRef;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Fields};
 use datafusion_common::Result;
-use datafusion_expr::{AggregateUDF, Documentation};
+use datafusion_expr::Expr;
 
 use crate::args::{Call, Role, Rows, Spec};
-use crate::docs;
-use crate::results::{counts, numbers, struct_type, structs};
+use crate::results::{counts, numbers, struct_fields, structs};
 use crate::state::{Bounds, Profile, Profiles, State};
-use crate::udaf::{Function, udaf};
+use crate::udaf::{Function, Udaf};
 
-/// What a column of propensities looks like, whatever is in it: the first thing to ask of a log.
-///
-/// `propensity_profile(treated, propensity [, lower [, upper]])` gives a struct:
-/// - `n`: valid rows; all but the last counts are about them;
-/// - `treated_rate`, `mean`, `min`, `max`: share of treated rows, and of the propensity;
-/// - `p01` … `p99`: percentiles of the propensity. The q-quantile is the propensity of rank `⌊q·(n − 1)⌋`, counted
-///   from 0, to a relative accuracy of 1 %, and of 1e-12 below that;
-/// - `share_below`, `share_above`: of propensities below `lower` (0.01) and above `upper` (0.99);
-/// - `n_null`: rows with a NULL in `treated` or `propensity`;
-/// - `n_invalid`: other rows that are not valid: `treated` not 0 or 1, `propensity` NaN or not from 0 to 1, or below
-///   1e-100 on a treated row, whose weight would divide by 0;
-/// - `max_weight`: the largest weight `1/p` of a treated row;
-/// - `ess`: as [`ess`](crate::ess_udaf); `design_effect`: treated rows over `ess`, by how much weights inflate
-///   variance.
-///
-/// No row makes it fail. It keeps a histogram of at most 1,383 counts, not the rows. NULL without a row, valid or not; an entry is NULL where there is no valid or, for the last three, no
-/// treated row.
-///
-/// Source: Masson, Rim and Lee, *DDSketch*, VLDB 2019, for the percentiles; Kish, *Survey Sampling*, 1965.
-pub fn propensity_profile_udaf() -> Arc<AggregateUDF> {
-    udaf::<PropensityProfile>()
+aggregate! {
+    /// What a column of propensities looks like, bad rows and all: a struct of `n` (valid rows), `treated_rate`,
+    /// `mean`, `min`, `max`, the percentiles `p01`, `p05`, `p25`, `p50`, `p75`, `p95` and `p99` (to 1 % of themselves),
+    /// `share_below` and `share_above` the bounds, `n_null` (rows with a NULL), `n_invalid` (rows whose `treated` is
+    /// not 0 or 1 or whose propensity is NaN, not from 0 to 1, or 0 and treated), `max_weight` (the largest `1/p` of a
+    /// treated row), `ess` and `design_effect` (treated rows over `ess`).
+    ///
+    /// No value makes it fail, and it takes memory for a histogram, not for the rows. NULL if there is no row at all.
+    ///
+    /// # Details
+    /// - `n`: the valid rows, which all other entries but `n_null` and `n_invalid` are about.
+    /// - `p01` … `p99`: the q-quantile is the propensity of rank `⌊q·(n − 1)⌋`, counted from 0, to a relative accuracy
+    ///   of 1 %, and of 1e-12 below that.
+    /// - `n_invalid`: a propensity below 1e-100 on a treated row counts as 0, for its weight would divide by 0.
+    /// - `ess`: as [`ess`](crate::expr_fn::ess) gives it; `design_effect`: the factor by which weights inflate the
+    ///   variance.
+    ///
+    /// The histogram has at most 1,383 counts. An entry is NULL without a valid row; the last three, without a treated
+    /// one.
+    ///
+    /// Source: Masson, Rim and Lee, *DDSketch*, VLDB 2019, for the percentiles; Kish, *Survey Sampling*, 1965.
+    propensity_profile(treated: Expr, propensity: Expr, lower: Option<Expr>, upper: Option<Expr>),
+    propensity_profile_udaf: Udaf<PropensityProfile>
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -41,39 +40,8 @@ impl Function for PropensityProfile {
     const SPEC: &'static Spec =
         &Spec::new("propensity_profile", &[Role::Treated, Role::Propensity, Role::Lower, Role::Upper]).lenient();
 
-    type State = Profiles;
-
-    fn terms(_rows: &Rows<'_>, call: &Call) -> Bounds {
-        Bounds { lower: call.literal(Role::Lower), upper: call.literal(Role::Upper) }
-    }
-
-    fn return_type(_arguments: &[DataType]) -> DataType {
-        struct_type(FIELDS.map(|(name, field)| (name, field.data_type())))
-    }
-
-    fn values(state: &Profiles, call: &Call) -> Result<ArrayRef> {
-        let groups = || (0..state.groups()).map(|group| state.get(group));
-        let column = |(_, field): (&str, Field)| match field {
-            Field::Count(f) => counts(groups().map(|profile| Some(f(profile)))),
-            Field::Number(f) => numbers(groups().map(f)),
-            Field::Quantile(share) => numbers(groups().map(|profile| profile.quantile(share))),
-        };
-        let columns = FIELDS.into_iter().map(column).collect();
-        Ok(structs(&call.return_type, columns, groups().map(|profile| !profile.is_empty()).collect()))
-    }
-
-    fn documentation() -> Documentation {
-        docs::aggregate(
-            Self::SPEC,
-            docs::DIAGNOSTICS,
-            "What a column of propensities looks like, bad rows and all: a struct of `n` (valid rows), `treated_rate`, \
-             `mean`, `min`, `max`, the percentiles `p01`, `p05`, `p25`, `p50`, `p75`, `p95` and `p99` (to 1 % of \
-             themselves), `share_below` and `share_above` the bounds, `n_null` (rows with a NULL), `n_invalid` (rows \
-             whose `treated` is not 0 or 1 or whose propensity is NaN, not from 0 to 1, or 0 and treated), \
-             `max_weight` (the largest `1/p` of a treated row), `ess` and `design_effect` (treated rows over `ess`). \
-             No value makes it fail, and it takes memory for a histogram, not for the rows. NULL if there is no row \
-             at all.",
-            "> SELECT t['n'] AS n, t['n_null'] AS n_null, t['n_invalid'] AS n_invalid, t['max'] AS max,
+    const EXAMPLE: &'static str =
+        "> SELECT t['n'] AS n, t['n_null'] AS n_null, t['n_invalid'] AS n_invalid, t['max'] AS max,
          round(t['ess'], 6) AS ess
   FROM (SELECT propensity_profile(clicked, p) AS t
         FROM (VALUES (1, 0.5), (1, 0.25), (0, 0.5), (0, NULL), (1, 0.0), (0, 7.0)) AS log (clicked, p));
@@ -81,9 +49,29 @@ impl Function for PropensityProfile {
 | n | n_null | n_invalid | max | ess |
 +---+--------+-----------+-----+-----+
 | 3 | 1      | 2         | 0.5 | 1.8 |
-+---+--------+-----------+-----+-----+",
-            &["ess", "calibration_curve", "clip_propensity"],
-        )
++---+--------+-----------+-----+-----+";
+
+    const RELATED: &'static [&'static str] = &["ess", "calibration_curve", "clip_propensity"];
+
+    type State = Profiles;
+
+    fn terms(_rows: &Rows<'_>, call: &Call) -> Bounds {
+        Bounds { lower: call.literal(Role::Lower), upper: call.literal(Role::Upper) }
+    }
+
+    fn return_type(_arguments: &[DataType]) -> DataType {
+        DataType::Struct(profile_fields())
+    }
+
+    fn values(state: &Profiles, _call: &Call) -> Result<ArrayRef> {
+        let groups = || (0..state.groups()).map(|group| state.get(group));
+        let column = |(_, field): (&str, Field)| match field {
+            Field::Count(f) => counts(groups().map(|profile| Some(f(profile)))),
+            Field::Number(f) => numbers(groups().map(f)),
+            Field::Quantile(share) => numbers(groups().map(|profile| profile.quantile(share))),
+        };
+        let columns = FIELDS.into_iter().map(column).collect();
+        Ok(structs(profile_fields(), columns, groups().map(|profile| !profile.is_empty()).collect()))
     }
 }
 
@@ -124,6 +112,10 @@ const FIELDS: [(&str, Field); 19] = [
     ("ess", Field::Number(Profile::ess)),
     ("design_effect", Field::Number(|profile| Some(profile.counts.treated as f64 / profile.ess()?))),
 ];
+
+fn profile_fields() -> Fields {
+    struct_fields(FIELDS.map(|(name, field)| (name, field.data_type())))
+}
 
 fn share(profile: &Profile, of: f64) -> Option<f64> {
     (profile.counts.valid > 0).then(|| of / profile.counts.valid as f64)

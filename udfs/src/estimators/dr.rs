@@ -1,32 +1,28 @@
-use std::sync::Arc;
-
-use datafusion_expr::{AggregateUDF, Documentation};
+use datafusion_expr::Expr;
 
 use super::estimator::{Estimator, Point};
-use super::interval::Interval;
+use super::interval::{Interval, interval_doc};
 use super::{doubly_robust, inverse_propensity_weights};
 use crate::args::{Call, Role, Rows, Spec};
-use crate::docs;
-use crate::udaf::udaf;
+use crate::udaf::Udaf;
 
-/// Doubly robust estimate: `mean(ê + o·(e−ê)/p)` over all rows.
-///
-/// `dr(treated, propensity, error, imputed_error)`: in the unit of the error, right if either the
-/// propensities or the imputed errors are. NULL without a row.
-///
-/// Source: Li et al., ICML 2023, section 2.
-pub fn dr_udaf() -> Arc<AggregateUDF> {
-    udaf::<Point<Dr>>()
+aggregate! {
+    /// Doubly robust estimate of the mean error over all rows: the imputed error, corrected on treated rows by
+    /// `(e-imputed)/p`.
+    ///
+    /// It is unbiased if either the propensities or the imputed errors are right. NULL if no row counts.
+    ///
+    /// # Details
+    /// `mean(ê + o·(e−ê)/p)`, in the unit of the error.
+    ///
+    /// Source: Li et al., ICML 2023, section 2.
+    dr(treated: Expr, propensity: Expr, error: Expr, imputed_error: Expr), dr_udaf: Udaf<Point<Dr>>
 }
 
-/// [`dr`](crate::dr_udaf) with its standard error and confidence interval.
-///
-/// `dr_interval(treated, propensity, error, imputed_error [, level])` gives a struct of
-/// `estimate`, `std_error`, `lower`, `upper`, `n` and `ess`, in the unit of the error but for the last two:
-/// the standard error is that of the mean of the row terms, NULL with the bounds if fewer than two rows count;
-/// `ess` is Kish's effective sample size of the weights `o/p`. NULL without a row.
-pub fn dr_interval_udaf() -> Arc<AggregateUDF> {
-    udaf::<Interval<Dr>>()
+aggregate! {
+    #[doc = interval_doc!(dr, mean)]
+    dr_interval(treated: Expr, propensity: Expr, error: Expr, imputed_error: Expr, level: Option<Expr>),
+    dr_interval_udaf: Udaf<Interval<Dr>>
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -37,6 +33,17 @@ impl Estimator for Dr {
 
     const INTERVAL: &'static Spec =
         &Spec::new("dr_interval", &[Role::Treated, Role::Propensity, Role::Error, Role::ImputedError, Role::Level]);
+
+    const EXAMPLE: &'static str = "> SELECT dr(clicked, p, e, imputed) AS dr
+  FROM (VALUES (1, 0.5, 0.25, 0.25), (1, 0.8, 0.5, 0.25), (0, 0.5, NULL, 0.5), (0, 0.2, NULL, 0.125))
+    AS log (clicked, p, e, imputed);
++----------+
+| dr       |
++----------+
+| 0.359375 |
++----------+";
+
+    const RELATED: &'static [&'static str] = &["ips", "eib", "dr_v2"];
 
     const INTERVAL_EXAMPLE: &'static str =
         "> SELECT round(i['estimate'], 4) AS estimate, round(i['lower'], 4) AS lower, round(i['upper'], 4) AS upper
@@ -51,24 +58,5 @@ impl Estimator for Dr {
 
     fn terms(rows: &Rows<'_>, _call: &Call) -> [Vec<f64>; 2] {
         doubly_robust(rows, inverse_propensity_weights(rows))
-    }
-
-    fn documentation() -> Documentation {
-        docs::aggregate(
-            Self::SPEC,
-            docs::ESTIMATORS,
-            "Doubly robust estimate of the mean error over all rows: the imputed error, corrected on treated rows \
-             by `(e-imputed)/p`. It is unbiased if either the propensities or the imputed errors are right. NULL \
-             if no row counts.",
-            "> SELECT dr(clicked, p, e, imputed) AS dr
-  FROM (VALUES (1, 0.5, 0.25, 0.25), (1, 0.8, 0.5, 0.25), (0, 0.5, NULL, 0.5), (0, 0.2, NULL, 0.125))
-    AS log (clicked, p, e, imputed);
-+----------+
-| dr       |
-+----------+
-| 0.359375 |
-+----------+",
-            &["ips", "eib", "dr_v2"],
-        )
     }
 }

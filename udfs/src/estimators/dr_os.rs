@@ -1,33 +1,36 @@
-use std::sync::Arc;
-
-use datafusion_expr::{AggregateUDF, Documentation};
+use datafusion_expr::Expr;
 
 use super::doubly_robust;
 use super::estimator::{Estimator, Point};
-use super::interval::Interval;
+use super::interval::{Interval, interval_doc};
 use crate::args::{self, Call, Role, Rows, Spec};
-use crate::docs;
-use crate::udaf::udaf;
+use crate::udaf::Udaf;
 
-/// DR with optimistic shrinkage: `mean(ê + o·w_λ·(e−ê))` over all rows, with `w_λ = λw/(w²+λ)` and `w = 1/p`.
-///
-/// `dr_os(treated, propensity, error, imputed_error, shrinkage)`: [`dr`](crate::dr_udaf) whose weights grow no further
-/// than `√λ/2`; in the unit of the error. `shrinkage` is the literal λ, 0 or more: 0 leaves the mean imputed error, and
-/// the larger it is, the closer the estimate is to `dr`. NULL without a row.
-///
-/// Source: Su, Dimakopoulou, Krishnamurthy and Dudík, *Doubly robust off-policy evaluation with shrinkage*, ICML 2020.
-pub fn dr_os_udaf() -> Arc<AggregateUDF> {
-    udaf::<Point<DrOs>>()
+aggregate! {
+    /// Doubly robust estimate of the mean error over all rows, with weights `w = 1/p` shrunk to
+    /// `shrinkage*w / (w*w + shrinkage)`: none is above half the square root of `shrinkage`.
+    ///
+    /// 0 leaves the mean imputed error, a large number `dr`. NULL if no row counts.
+    ///
+    /// # Details
+    /// `mean(ê + o·w_λ·(e−ê))` with `w_λ = λw/(w²+λ)` and `w = 1/p`, in the unit of the error; λ is `shrinkage`.
+    ///
+    /// Source: Su, Dimakopoulou, Krishnamurthy and Dudík, *Doubly robust off-policy evaluation with shrinkage*, ICML
+    /// 2020.
+    dr_os(treated: Expr, propensity: Expr, error: Expr, imputed_error: Expr, shrinkage: Expr),
+    dr_os_udaf: Udaf<Point<DrOs>>
 }
 
-/// [`dr_os`](crate::dr_os_udaf) with its standard error and confidence interval.
-///
-/// `dr_os_interval(treated, propensity, error, imputed_error, shrinkage [, level])` gives a struct of
-/// `estimate`, `std_error`, `lower`, `upper`, `n` and `ess`, in the unit of the error but for the last two:
-/// the standard error is that of the mean of the row terms, NULL with the bounds if fewer than two rows count;
-/// `ess` is Kish's effective sample size of the shrunk weights. NULL without a row.
-pub fn dr_os_interval_udaf() -> Arc<AggregateUDF> {
-    udaf::<Interval<DrOs>>()
+aggregate! {
+    #[doc = interval_doc!(dr_os, mean)]
+    dr_os_interval(
+        treated: Expr,
+        propensity: Expr,
+        error: Expr,
+        imputed_error: Expr,
+        shrinkage: Expr,
+        level: Option<Expr>
+    ), dr_os_interval_udaf: Udaf<Interval<DrOs>>
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -41,6 +44,17 @@ impl Estimator for DrOs {
         "dr_os_interval",
         &[Role::Treated, Role::Propensity, Role::Error, Role::ImputedError, Role::Shrinkage, Role::Level],
     );
+
+    const EXAMPLE: &'static str = "> SELECT dr_os(clicked, p, e, imputed, 4) AS dr_os
+  FROM (VALUES (1, 0.5, 0.25, 0.25), (1, 0.8, 0.5, 0.25), (0, 0.5, NULL, 0.5), (0, 0.2, NULL, 0.125))
+    AS log (clicked, p, e, imputed);
++--------------------+
+| dr_os              |
++--------------------+
+| 0.3374297752808989 |
++--------------------+";
+
+    const RELATED: &'static [&'static str] = &["dr", "switch_dr", "ips_clipped"];
 
     const INTERVAL_EXAMPLE: &'static str =
         "> SELECT round(i['estimate'], 4) AS estimate, round(i['lower'], 4) AS lower, round(i['upper'], 4) AS upper
@@ -57,24 +71,5 @@ impl Estimator for DrOs {
         let shrinkage = call.literal(Role::Shrinkage);
         let shrunk = |o, p| o * shrinkage * p / (1.0 + shrinkage * p * p);
         doubly_robust(rows, args::map2(rows.treated(), rows.propensity(), shrunk))
-    }
-
-    fn documentation() -> Documentation {
-        docs::aggregate(
-            Self::SPEC,
-            docs::ESTIMATORS,
-            "Doubly robust estimate of the mean error over all rows, with weights `w = 1/p` shrunk to `shrinkage*w / \
-             (w*w + shrinkage)`: none is above half the square root of `shrinkage`. 0 leaves the mean imputed error, \
-             a large number `dr`. NULL if no row counts.",
-            "> SELECT dr_os(clicked, p, e, imputed, 4) AS dr_os
-  FROM (VALUES (1, 0.5, 0.25, 0.25), (1, 0.8, 0.5, 0.25), (0, 0.5, NULL, 0.5), (0, 0.2, NULL, 0.125))
-    AS log (clicked, p, e, imputed);
-+--------------------+
-| dr_os              |
-+--------------------+
-| 0.3374297752808989 |
-+--------------------+",
-            &["dr", "switch_dr", "ips_clipped"],
-        )
     }
 }

@@ -1,25 +1,24 @@
-use std::sync::Arc;
-
 use arrow::array::ArrayRef;
 use datafusion_common::Result;
-use datafusion_expr::{AggregateUDF, Documentation};
+use datafusion_expr::Expr;
 
 use super::{dr_terms, regularised, regularised_value};
 use crate::args::{Call, Role, Rows, Spec};
-use crate::docs;
 use crate::results::numbers;
 use crate::state::{Moments, State, Weighted};
-use crate::udaf::{Function, udaf};
+use crate::udaf::{Function, Udaf};
 
-/// DR-V2: [`dr`](crate::dr_udaf) plus λ times [`bmse`](crate::bmse_udaf).
-///
-/// `dr_v2(treated, propensity, error, imputed_error, lambda [, phi, ...])`: the loss that trains
-/// balanced propensities, both parts over the same rows. λ is a literal, 0 or more; with 0 it is
-/// `dr`. NULL without a row.
-///
-/// Source: Li et al., ICML 2023, section 4.1.
-pub fn dr_v2_udaf() -> Arc<AggregateUDF> {
-    udaf::<DrV2>()
+aggregate! {
+    /// DR-V2: the doubly robust estimate plus `lambda` times the balancing mean squared error over the same rows.
+    ///
+    /// NULL if no row counts.
+    ///
+    /// # Details
+    /// The loss that trains balanced propensities. With `lambda` 0 it is [`dr`](crate::expr_fn::dr).
+    ///
+    /// Source: Li et al., ICML 2023, section 4.1.
+    dr_v2(treated: Expr, propensity: Expr, error: Expr, imputed_error: Expr, lambda: Expr, phi: Vec<Expr>),
+    dr_v2_udaf: Udaf<DrV2>
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -31,6 +30,18 @@ impl Function for DrV2 {
             .with_phi()
             .with_leads(1);
 
+    const EXAMPLE: &'static str = "> SELECT dr_v2(clicked, p, e, imputed, 0.1, age) AS dr_v2
+  FROM (VALUES (1, 0.5, 0.25, 0.25, 30.0), (1, 0.8, 0.5, 0.25, 20.0),
+               (0, 0.5, NULL, 0.5, 40.0), (0, 0.2, NULL, 0.125, 10.0))
+    AS log (clicked, p, e, imputed, age);
++-----------+
+| dr_v2     |
++-----------+
+| 0.7109375 |
++-----------+";
+
+    const RELATED: &'static [&'static str] = &["dr", "bmse", "ips_v2"];
+
     type State = Moments;
 
     fn terms(rows: &Rows<'_>, _call: &Call) -> Weighted {
@@ -40,24 +51,5 @@ impl Function for DrV2 {
     fn values(state: &Moments, call: &Call) -> Result<ArrayRef> {
         let lambda = call.literal(Role::Lambda);
         Ok(numbers((0..state.groups()).map(|group| regularised_value(state, group, lambda))))
-    }
-
-    fn documentation() -> Documentation {
-        docs::aggregate(
-            Self::SPEC,
-            docs::ESTIMATORS,
-            "DR-V2: the doubly robust estimate plus `lambda` times the balancing mean squared error over the same \
-             rows. NULL if no row counts.",
-            "> SELECT dr_v2(clicked, p, e, imputed, 0.1, age) AS dr_v2
-  FROM (VALUES (1, 0.5, 0.25, 0.25, 30.0), (1, 0.8, 0.5, 0.25, 20.0),
-               (0, 0.5, NULL, 0.5, 40.0), (0, 0.2, NULL, 0.125, 10.0))
-    AS log (clicked, p, e, imputed, age);
-+-----------+
-| dr_v2     |
-+-----------+
-| 0.7109375 |
-+-----------+",
-            &["dr", "bmse", "ips_v2"],
-        )
     }
 }

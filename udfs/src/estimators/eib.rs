@@ -1,31 +1,27 @@
-use std::sync::Arc;
-
-use datafusion_expr::{AggregateUDF, Documentation};
+use datafusion_expr::Expr;
 
 use super::estimator::{Estimator, Point};
-use super::interval::Interval;
+use super::interval::{Interval, interval_doc};
 use crate::args::{self, Call, Role, Rows, Spec};
-use crate::docs;
-use crate::udaf::udaf;
+use crate::udaf::Udaf;
 
-/// Error imputation estimate: `mean(o·e + (1−o)·ê)`.
-///
-/// `eib(treated, error, imputed_error)`: the observed error where there is one, the imputed error
-/// elsewhere; in the unit of the error, right if the imputed errors are. NULL without a row.
-///
-/// Source: Li et al., ICML 2023, section 2.
-pub fn eib_udaf() -> Arc<AggregateUDF> {
-    udaf::<Point<Eib>>()
+aggregate! {
+    /// Error imputation based estimate of the mean error over all rows: the observed error on treated rows, the imputed
+    /// error on the others.
+    ///
+    /// It uses no propensity and is right if the imputed errors are. NULL if no row counts.
+    ///
+    /// # Details
+    /// `mean(o·e + (1−o)·ê)`, in the unit of the error.
+    ///
+    /// Source: Li et al., ICML 2023, section 2.
+    eib(treated: Expr, error: Expr, imputed_error: Expr), eib_udaf: Udaf<Point<Eib>>
 }
 
-/// [`eib`](crate::eib_udaf) with its standard error and confidence interval.
-///
-/// `eib_interval(treated, error, imputed_error [, level])` gives a struct of
-/// `estimate`, `std_error`, `lower`, `upper`, `n` and `ess`, in the unit of the error but for the last two:
-/// the standard error is that of the mean of the row terms, NULL with the bounds if fewer than two rows count;
-/// `ess` is the number of treated rows. NULL without a row.
-pub fn eib_interval_udaf() -> Arc<AggregateUDF> {
-    udaf::<Interval<Eib>>()
+aggregate! {
+    #[doc = interval_doc!(eib, mean)]
+    eib_interval(treated: Expr, error: Expr, imputed_error: Expr, level: Option<Expr>),
+    eib_interval_udaf: Udaf<Interval<Eib>>
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -36,6 +32,17 @@ impl Estimator for Eib {
 
     const INTERVAL: &'static Spec =
         &Spec::new("eib_interval", &[Role::Treated, Role::Error, Role::ImputedError, Role::Level]);
+
+    const EXAMPLE: &'static str = "> SELECT eib(clicked, e, imputed) AS eib
+  FROM (VALUES (1, 0.5, 0.25, 0.25), (1, 0.8, 0.5, 0.25), (0, 0.5, NULL, 0.5), (0, 0.2, NULL, 0.125))
+    AS log (clicked, p, e, imputed);
++---------+
+| eib     |
++---------+
+| 0.34375 |
++---------+";
+
+    const RELATED: &'static [&'static str] = &["dr"];
 
     const INTERVAL_EXAMPLE: &'static str =
         "> SELECT round(i['estimate'], 4) AS estimate, round(i['lower'], 4) AS lower, round(i['upper'], 4) AS upper
@@ -52,24 +59,5 @@ impl Estimator for Eib {
         let chosen = |o, e, imputed| if o == 1.0 { e } else { imputed };
         let terms = args::map3(rows.treated(), rows.error(), rows.imputed_error(), chosen);
         [rows.treated().to_vec(), terms]
-    }
-
-    fn documentation() -> Documentation {
-        docs::aggregate(
-            Self::SPEC,
-            docs::ESTIMATORS,
-            "Error imputation based estimate of the mean error over all rows: the observed error on treated rows, \
-             the imputed error on the others. It uses no propensity and is right if the imputed errors are. NULL \
-             if no row counts.",
-            "> SELECT eib(clicked, e, imputed) AS eib
-  FROM (VALUES (1, 0.5, 0.25, 0.25), (1, 0.8, 0.5, 0.25), (0, 0.5, NULL, 0.5), (0, 0.2, NULL, 0.125))
-    AS log (clicked, p, e, imputed);
-+---------+
-| eib     |
-+---------+
-| 0.34375 |
-+---------+",
-            &["dr"],
-        )
     }
 }

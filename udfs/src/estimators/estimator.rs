@@ -6,7 +6,6 @@ use std::marker::PhantomData;
 
 use arrow::array::ArrayRef;
 use datafusion_common::Result;
-use datafusion_expr::Documentation;
 
 use crate::args::{Call, Rows, Spec};
 use crate::results::numbers;
@@ -24,12 +23,16 @@ pub(super) trait Estimator<const N: usize = 2>: Debug + PartialEq + Eq + Hash + 
     /// Whether the sum of the terms is divided by that of the weights, or by the number of rows.
     const NORMALISED: bool = N == 3;
 
-    /// An example of the interval.
+    /// A query, and what it gives.
+    const EXAMPLE: &'static str;
+
+    /// The functions to look at next.
+    const RELATED: &'static [&'static str];
+
+    /// [`Estimator::EXAMPLE`] of the interval.
     const INTERVAL_EXAMPLE: &'static str;
 
     fn terms(rows: &Rows<'_>, call: &Call) -> [Vec<f64>; N];
-
-    fn documentation() -> Documentation;
 }
 
 /// The aggregate that gives the estimate alone.
@@ -38,6 +41,10 @@ pub(super) struct Point<E>(PhantomData<E>);
 
 impl<E: Estimator> Function for Point<E> {
     const SPEC: &'static Spec = E::SPEC;
+
+    const EXAMPLE: &'static str = E::EXAMPLE;
+
+    const RELATED: &'static [&'static str] = E::RELATED;
 
     type State = Sums;
 
@@ -48,9 +55,5 @@ impl<E: Estimator> Function for Point<E> {
 
     fn values(state: &Sums, _call: &Call) -> Result<ArrayRef> {
         Ok(numbers((0..state.groups()).map(|group| state.ratio(group))))
-    }
-
-    fn documentation() -> Documentation {
-        E::documentation()
     }
 }

@@ -3,15 +3,13 @@
 use std::marker::PhantomData;
 
 use arrow::array::ArrayRef;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Fields};
 use datafusion_common::Result;
-use datafusion_expr::Documentation;
 use statrs::distribution::{ContinuousCDF, Normal};
 
 use super::estimator::Estimator;
 use crate::args::{Call, Role, Rows, Spec};
-use crate::docs;
-use crate::results::{counts, numbers, struct_type, structs};
+use crate::results::{counts, numbers, struct_fields, structs};
 use crate::state::{Products, Totals};
 use crate::udaf::Function;
 
@@ -28,6 +26,10 @@ pub(super) struct Interval<E, const N: usize = 2>(PhantomData<E>);
 impl<E: Estimator<N>, const N: usize> Function for Interval<E, N> {
     const SPEC: &'static Spec = E::INTERVAL;
 
+    const EXAMPLE: &'static str = E::INTERVAL_EXAMPLE;
+
+    const RELATED: &'static [&'static str] = &[E::SPEC.name, "ess"];
+
     type State = Products<N>;
 
     fn terms(rows: &Rows<'_>, call: &Call) -> [Vec<f64>; N] {
@@ -35,7 +37,7 @@ impl<E: Estimator<N>, const N: usize> Function for Interval<E, N> {
     }
 
     fn return_type(_arguments: &[DataType]) -> DataType {
-        interval_type()
+        DataType::Struct(interval_fields())
     }
 
     fn values(state: &Products<N>, call: &Call) -> Result<ArrayRef> {
@@ -52,34 +54,51 @@ impl<E: Estimator<N>, const N: usize> Function for Interval<E, N> {
             counts(totals.iter().map(|totals| totals.map(|totals| totals.count))),
             number(&effective_size),
         ];
-        Ok(structs(&interval_type(), columns, totals.iter().map(Option::is_some).collect()))
-    }
-
-    fn documentation() -> Documentation {
-        let (name, spread) = (E::SPEC.name, if E::NORMALISED { RATIO } else { MEAN });
-        let description = format!(
-            "`{name}` with its standard error and confidence interval: a struct of `estimate`, `std_error`, `lower`, \
-             `upper`, `n` (rows that count) and `ess` (Kish's effective sample size of the weights of the observed \
-             errors; the number of treated rows where these have no weights). {spread} The bounds are `estimate -/+ z \
-             * std_error` with the normal quantile z of `level`: they hold for many rows, and for propensities taken \
-             as known. NULL if no row counts."
-        );
-        docs::aggregate(Self::SPEC, docs::ESTIMATORS, &description, E::INTERVAL_EXAMPLE, &[name, "ess"])
+        Ok(structs(interval_fields(), columns, totals.iter().map(Option::is_some).collect()))
     }
 }
 
-const MEAN: &str = "The standard error is that of the mean of the rows' terms; it and the bounds are NULL with \
-    fewer than two rows.";
-
-const RATIO: &str = "The standard error is that of a ratio by the delta method; it and the bounds are NULL with \
-    fewer than two treated rows, and the estimate without one.";
+/// The documentation of the interval of an estimate, which is a mean of the rows' terms or a ratio of two sums.
+macro_rules! interval_doc {
+    ($name:ident, mean) => {
+        interval_doc!(
+            $name,
+            "The standard error is that of the mean of the rows' terms; it and the bounds are NULL with fewer than two \
+             rows.",
+            ""
+        )
+    };
+    ($name:ident, ratio) => {
+        interval_doc!(
+            $name,
+            "The standard error is that of a ratio by the delta method; it and the bounds are NULL with fewer than two \
+             treated rows, and the estimate without one.",
+            "\n\nSource: Owen, *Monte Carlo theory, methods and examples*, section 9.2."
+        )
+    };
+    ($name:ident, $spread:literal, $source:literal) => {
+        concat!(
+            "`",
+            stringify!($name),
+            "` with its standard error and confidence interval: a struct of `estimate`, `std_error`, `lower`, `upper`, \
+             `n` (rows that count) and `ess` (Kish's effective sample size of the weights of the observed errors; the \
+             number of treated rows where these have no weights).\n\n",
+            $spread,
+            " The bounds are `estimate -/+ z * std_error` with the normal quantile z of `level`: they hold for many \
+             rows, and for propensities taken as known. NULL if no row counts.\n\n# Details\nAll but `n` and `ess` \
+             are in the unit of the error.",
+            $source
+        )
+    };
+}
+pub(super) use interval_doc;
 
 const WEIGHT: usize = 0;
 const TERM: usize = 1;
 const ADDEND: usize = 2;
 
-fn interval_type() -> DataType {
-    struct_type([
+fn interval_fields() -> Fields {
+    struct_fields([
         ("estimate", DataType::Float64),
         ("std_error", DataType::Float64),
         ("lower", DataType::Float64),

@@ -1,34 +1,30 @@
-use std::sync::Arc;
-
-use datafusion_expr::{AggregateUDF, Documentation};
+use datafusion_expr::Expr;
 
 use super::estimator::{Estimator, Point};
-use super::interval::Interval;
+use super::interval::{Interval, interval_doc};
 use super::weighted_errors;
 use crate::args::{Call, Role, Rows, Spec};
-use crate::docs;
-use crate::udaf::udaf;
+use crate::udaf::Udaf;
 use crate::{args, weights};
 
-/// Clipped inverse propensity score estimate: `mean(o·e·min(1/p, max_weight))` over all rows.
-///
-/// `ips_clipped(treated, propensity, error, max_weight)`: [`ips`](crate::ips_udaf) without its largest weights, so with
-/// less variance for some bias towards 0; in the unit of the error. `max_weight` is a literal above 0. NULL without a
-/// row.
-///
-/// Source: Ionides, *Truncated importance sampling*, 2008; Bottou et al., JMLR 2013, section 4.
-pub fn ips_clipped_udaf() -> Arc<AggregateUDF> {
-    udaf::<Point<IpsClipped>>()
+aggregate! {
+    /// Inverse propensity score estimate of the mean error over all rows, with weights `1/p` cut to `max_weight`: less
+    /// noise than `ips` if some propensities are small, for a bias towards 0.
+    ///
+    /// NULL if no row counts.
+    ///
+    /// # Details
+    /// `mean(o·e·min(1/p, max_weight))`, in the unit of the error.
+    ///
+    /// Source: Ionides, *Truncated importance sampling*, 2008; Bottou et al., JMLR 2013, section 4.
+    ips_clipped(treated: Expr, propensity: Expr, error: Expr, max_weight: Expr),
+    ips_clipped_udaf: Udaf<Point<IpsClipped>>
 }
 
-/// [`ips_clipped`](crate::ips_clipped_udaf) with its standard error and confidence interval.
-///
-/// `ips_clipped_interval(treated, propensity, error, max_weight [, level])` gives a struct of
-/// `estimate`, `std_error`, `lower`, `upper`, `n` and `ess`, in the unit of the error but for the last two:
-/// the standard error is that of the mean of the row terms, NULL with the bounds if fewer than two rows count;
-/// `ess` is Kish's effective sample size of the clipped weights. NULL without a row.
-pub fn ips_clipped_interval_udaf() -> Arc<AggregateUDF> {
-    udaf::<Interval<IpsClipped>>()
+aggregate! {
+    #[doc = interval_doc!(ips_clipped, mean)]
+    ips_clipped_interval(treated: Expr, propensity: Expr, error: Expr, max_weight: Expr, level: Option<Expr>),
+    ips_clipped_interval_udaf: Udaf<Interval<IpsClipped>>
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -42,6 +38,17 @@ impl Estimator for IpsClipped {
         "ips_clipped_interval",
         &[Role::Treated, Role::Propensity, Role::Error, Role::MaxWeight, Role::Level],
     );
+
+    const EXAMPLE: &'static str = "> SELECT ips_clipped(clicked, p, e, 1.5) AS ips_clipped
+  FROM (VALUES (1, 0.5, 0.25, 0.25), (1, 0.8, 0.5, 0.25), (0, 0.5, NULL, 0.5), (0, 0.2, NULL, 0.125))
+    AS log (clicked, p, e, imputed);
++-------------+
+| ips_clipped |
++-------------+
+| 0.25        |
++-------------+";
+
+    const RELATED: &'static [&'static str] = &["ips", "switch_dr", "dr_os"];
 
     const INTERVAL_EXAMPLE: &'static str =
         "> SELECT round(i['estimate'], 4) AS estimate, round(i['lower'], 4) AS lower, round(i['upper'], 4) AS upper
@@ -58,24 +65,5 @@ impl Estimator for IpsClipped {
         let most = call.literal(Role::MaxWeight);
         let clipped = |o, p| weights::inverse_propensity(o, p).min(most);
         weighted_errors(rows, args::map2(rows.treated(), rows.propensity(), clipped))
-    }
-
-    fn documentation() -> Documentation {
-        docs::aggregate(
-            Self::SPEC,
-            docs::ESTIMATORS,
-            "Inverse propensity score estimate of the mean error over all rows, with weights `1/p` cut to \
-             `max_weight`: less noise than `ips` if some propensities are small, for a bias towards 0. NULL if no row \
-             counts.",
-            "> SELECT ips_clipped(clicked, p, e, 1.5) AS ips_clipped
-  FROM (VALUES (1, 0.5, 0.25, 0.25), (1, 0.8, 0.5, 0.25), (0, 0.5, NULL, 0.5), (0, 0.2, NULL, 0.125))
-    AS log (clicked, p, e, imputed);
-+-------------+
-| ips_clipped |
-+-------------+
-| 0.25        |
-+-------------+",
-            &["ips", "switch_dr", "dr_os"],
-        )
     }
 }

@@ -11,31 +11,59 @@ mod ips;
 mod ips_clipped;
 mod ips_v2;
 mod ips_variance;
+mod lambda_opt;
+mod lambda_opt_dr;
 mod naive;
 mod naive_treated;
+mod optimum;
 mod snips;
 mod snips_dr;
 mod switch_dr;
 
-pub use dr::{dr_interval_udaf, dr_udaf};
-pub use dr_os::{dr_os_interval_udaf, dr_os_udaf};
-pub use dr_v2::dr_v2_udaf;
-pub use dr_variance::dr_variance_udaf;
-pub use eib::{eib_interval_udaf, eib_udaf};
-pub use ips::{ips_interval_udaf, ips_udaf};
-pub use ips_clipped::{ips_clipped_interval_udaf, ips_clipped_udaf};
-pub use ips_v2::ips_v2_udaf;
-pub use ips_variance::ips_variance_udaf;
-pub use naive::{naive_interval_udaf, naive_udaf};
-pub use naive_treated::{naive_treated_interval_udaf, naive_treated_udaf};
-pub use snips::{snips_interval_udaf, snips_udaf};
-pub use snips_dr::{snips_dr_interval_udaf, snips_dr_udaf};
-pub use switch_dr::{switch_dr_interval_udaf, switch_dr_udaf};
+use datafusion_expr::DocSection;
 
 use crate::args::{self, Rows};
 use crate::balance::{balance_weights, squared_norm};
 use crate::state::{Moments, Sums, Weighted};
 use crate::weights;
+
+const SECTION: DocSection = DocSection {
+    include: true,
+    label: "Estimator Functions",
+    description: Some("Estimates of the mean prediction error over the whole population, from treated rows."),
+};
+
+functions! {
+    aggregates {
+        naive::{naive, naive_udaf},
+        naive_treated::{naive_treated, naive_treated_udaf},
+        eib::{eib, eib_udaf},
+        ips::{ips, ips_udaf},
+        snips::{snips, snips_udaf},
+        dr::{dr, dr_udaf},
+        snips_dr::{snips_dr, snips_dr_udaf},
+        ips_clipped::{ips_clipped, ips_clipped_udaf},
+        switch_dr::{switch_dr, switch_dr_udaf},
+        dr_os::{dr_os, dr_os_udaf},
+        ips_v2::{ips_v2, ips_v2_udaf},
+        dr_v2::{dr_v2, dr_v2_udaf},
+        naive::{naive_interval, naive_interval_udaf},
+        naive_treated::{naive_treated_interval, naive_treated_interval_udaf},
+        eib::{eib_interval, eib_interval_udaf},
+        ips::{ips_interval, ips_interval_udaf},
+        snips::{snips_interval, snips_interval_udaf},
+        dr::{dr_interval, dr_interval_udaf},
+        snips_dr::{snips_dr_interval, snips_dr_interval_udaf},
+        ips_clipped::{ips_clipped_interval, ips_clipped_interval_udaf},
+        switch_dr::{switch_dr_interval, switch_dr_interval_udaf},
+        dr_os::{dr_os_interval, dr_os_interval_udaf},
+        ips_variance::{ips_variance, ips_variance_udaf},
+        dr_variance::{dr_variance, dr_variance_udaf},
+        lambda_opt::{lambda_opt, lambda_opt_udaf},
+        lambda_opt_dr::{lambda_opt_dr, lambda_opt_dr_udaf},
+    }
+    scalars {}
+}
 
 /// `o/p`
 fn inverse_propensity_weights(rows: &Rows<'_>) -> Vec<f64> {
@@ -71,12 +99,12 @@ fn doubly_robust(rows: &Rows<'_>, weights: Vec<f64>) -> [Vec<f64>; 2] {
 }
 
 /// `o·e/p`
-pub(crate) fn ips_terms(rows: &Rows<'_>) -> Vec<f64> {
+fn ips_terms(rows: &Rows<'_>) -> Vec<f64> {
     weigh(rows, &inverse_propensity_weights(rows), rows.error())
 }
 
 /// `ê + o·(e − ê)/p`
-pub(crate) fn dr_terms(rows: &Rows<'_>) -> Vec<f64> {
+fn dr_terms(rows: &Rows<'_>) -> Vec<f64> {
     let [_, terms] = doubly_robust(rows, inverse_propensity_weights(rows));
     terms
 }

@@ -1,30 +1,25 @@
-use std::sync::Arc;
-
-use datafusion_expr::{AggregateUDF, Documentation};
+use datafusion_expr::Expr;
 
 use super::estimator::{Estimator, Point};
-use super::interval::Interval;
+use super::interval::{Interval, interval_doc};
 use super::weighted_errors;
 use crate::args::{Call, Role, Rows, Spec};
-use crate::docs;
-use crate::udaf::udaf;
+use crate::udaf::Udaf;
 
-/// Mean error over the treated rows alone: `Σ o·e / Σ o`.
-///
-/// `naive_treated(treated, error)`: what an audit without weights reports, in the unit of the
-/// error; biased whenever treatment depends on the error. NULL if no row is treated.
-pub fn naive_treated_udaf() -> Arc<AggregateUDF> {
-    udaf::<Point<NaiveTreated>>()
+aggregate! {
+    /// Mean error over the treated rows alone, without weights: biased whenever treatment depends on the error.
+    ///
+    /// NULL if no treated row counts.
+    ///
+    /// # Details
+    /// `Σ o·e / Σ o`, in the unit of the error: what an audit without weights reports.
+    naive_treated(treated: Expr, error: Expr), naive_treated_udaf: Udaf<Point<NaiveTreated>>
 }
 
-/// [`naive_treated`](crate::naive_treated_udaf) with its standard error and confidence interval.
-///
-/// `naive_treated_interval(treated, error [, level])` gives a struct of
-/// `estimate`, `std_error`, `lower`, `upper`, `n` and `ess`, in the unit of the error but for the last two:
-/// the standard error is that of the ratio by the delta method, NULL with the bounds if fewer than two rows are
-/// treated; `ess` is their number. NULL without a row.
-pub fn naive_treated_interval_udaf() -> Arc<AggregateUDF> {
-    udaf::<Interval<NaiveTreated>>()
+aggregate! {
+    #[doc = interval_doc!(naive_treated, ratio)]
+    naive_treated_interval(treated: Expr, error: Expr, level: Option<Expr>),
+    naive_treated_interval_udaf: Udaf<Interval<NaiveTreated>>
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -34,6 +29,17 @@ impl Estimator for NaiveTreated {
     const SPEC: &'static Spec = &Spec::new("naive_treated", &[Role::Treated, Role::Error]);
 
     const INTERVAL: &'static Spec = &Spec::new("naive_treated_interval", &[Role::Treated, Role::Error, Role::Level]);
+
+    const EXAMPLE: &'static str = "> SELECT naive_treated(clicked, e) AS naive_treated
+  FROM (VALUES (1, 0.5, 0.25, 0.25), (1, 0.8, 0.5, 0.25), (0, 0.5, NULL, 0.5), (0, 0.2, NULL, 0.125))
+    AS log (clicked, p, e, imputed);
++---------------+
+| naive_treated |
++---------------+
+| 0.375         |
++---------------+";
+
+    const RELATED: &'static [&'static str] = &["naive", "snips"];
 
     const NORMALISED: bool = true;
 
@@ -50,23 +56,5 @@ impl Estimator for NaiveTreated {
 
     fn terms(rows: &Rows<'_>, _call: &Call) -> [Vec<f64>; 2] {
         weighted_errors(rows, rows.treated().to_vec())
-    }
-
-    fn documentation() -> Documentation {
-        docs::aggregate(
-            Self::SPEC,
-            docs::ESTIMATORS,
-            "Mean error over the treated rows alone, without weights: biased whenever treatment depends on the \
-             error. NULL if no treated row counts.",
-            "> SELECT naive_treated(clicked, e) AS naive_treated
-  FROM (VALUES (1, 0.5, 0.25, 0.25), (1, 0.8, 0.5, 0.25), (0, 0.5, NULL, 0.5), (0, 0.2, NULL, 0.125))
-    AS log (clicked, p, e, imputed);
-+---------------+
-| naive_treated |
-+---------------+
-| 0.375         |
-+---------------+",
-            &["naive", "snips"],
-        )
     }
 }

@@ -1,37 +1,35 @@
-use std::sync::Arc;
-
 use arrow::array::ArrayRef;
 use datafusion_common::Result;
-use datafusion_expr::{AggregateUDF, Documentation};
+use datafusion_expr::Expr;
 
 use super::estimator::Estimator;
-use super::interval::{Interval, estimate};
+use super::interval::{Interval, estimate, interval_doc};
 use super::{corrections, inverse_propensity_weights};
 use crate::args::{Call, Role, Rows, Spec};
-use crate::docs;
 use crate::results::numbers;
 use crate::state::Products;
-use crate::udaf::{Function, udaf};
+use crate::udaf::{Function, Udaf};
 
-/// Self-normalised doubly robust estimate: `mean(ê) + Σ(o·(e−ê)/p) / Σ(o/p)`.
-///
-/// `snips_dr(treated, propensity, error, imputed_error)`: [`dr`](crate::dr_udaf) whose correction is a weighted mean of
-/// the observed `e−ê` and stays within their range; in the unit of the error. NULL if no row is treated.
-///
-/// Source: Thomas and Brunskill, *Data-efficient off-policy policy evaluation*, ICML 2016 (weighted doubly robust, for
-/// one step).
-pub fn snips_dr_udaf() -> Arc<AggregateUDF> {
-    udaf::<SnipsDr>()
+aggregate! {
+    /// Self-normalised doubly robust estimate of the mean error over all rows: the mean imputed error, plus the mean of
+    /// `e-imputed` over treated rows weighted by `1/p`.
+    ///
+    /// Less noise than `dr` if some propensities are small, for a bias that vanishes with more rows. NULL if no treated
+    /// row counts.
+    ///
+    /// # Details
+    /// `mean(ê) + Σ(o·(e−ê)/p) / Σ(o/p)`, in the unit of the error: the correction stays within the range of the
+    /// observed `e−ê`.
+    ///
+    /// Source: Thomas and Brunskill, *Data-efficient off-policy policy evaluation*, ICML 2016 (weighted doubly robust,
+    /// for one step).
+    snips_dr(treated: Expr, propensity: Expr, error: Expr, imputed_error: Expr), snips_dr_udaf: Udaf<SnipsDr>
 }
 
-/// [`snips_dr`](crate::snips_dr_udaf) with its standard error and confidence interval.
-///
-/// `snips_dr_interval(treated, propensity, error, imputed_error [, level])` gives a struct of
-/// `estimate`, `std_error`, `lower`, `upper`, `n` and `ess`, in the unit of the error but for the last two:
-/// the standard error is that of the ratio by the delta method, NULL with the bounds if fewer than two rows are
-/// treated; `ess` is Kish's effective sample size of the weights `o/p`. NULL without a row.
-pub fn snips_dr_interval_udaf() -> Arc<AggregateUDF> {
-    udaf::<Interval<SnipsDr, 3>>()
+aggregate! {
+    #[doc = interval_doc!(snips_dr, ratio)]
+    snips_dr_interval(treated: Expr, propensity: Expr, error: Expr, imputed_error: Expr, level: Option<Expr>),
+    snips_dr_interval_udaf: Udaf<Interval<SnipsDr, 3>>
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -45,6 +43,17 @@ impl Estimator<3> for SnipsDr {
         "snips_dr_interval",
         &[Role::Treated, Role::Propensity, Role::Error, Role::ImputedError, Role::Level],
     );
+
+    const EXAMPLE: &'static str = "> SELECT snips_dr(clicked, p, e, imputed) AS snips_dr
+  FROM (VALUES (1, 0.5, 0.25, 0.25), (1, 0.8, 0.5, 0.25), (0, 0.5, NULL, 0.5), (0, 0.2, NULL, 0.125))
+    AS log (clicked, p, e, imputed);
++---------------------+
+| snips_dr            |
++---------------------+
+| 0.37740384615384615 |
++---------------------+";
+
+    const RELATED: &'static [&'static str] = &["dr", "snips", "ess"];
 
     const INTERVAL_EXAMPLE: &'static str =
         "> SELECT round(i['estimate'], 4) AS estimate, round(i['lower'], 4) AS lower, round(i['upper'], 4) AS upper
@@ -62,29 +71,14 @@ impl Estimator<3> for SnipsDr {
         let terms = corrections(rows, &weights);
         [weights, terms, rows.imputed_error().to_vec()]
     }
-
-    fn documentation() -> Documentation {
-        docs::aggregate(
-            <Self as Estimator<3>>::SPEC,
-            docs::ESTIMATORS,
-            "Self-normalised doubly robust estimate of the mean error over all rows: the mean imputed error, plus \
-             the mean of `e-imputed` over treated rows weighted by `1/p`. Less noise than `dr` if some propensities \
-             are small, for a bias that vanishes with more rows. NULL if no treated row counts.",
-            "> SELECT snips_dr(clicked, p, e, imputed) AS snips_dr
-  FROM (VALUES (1, 0.5, 0.25, 0.25), (1, 0.8, 0.5, 0.25), (0, 0.5, NULL, 0.5), (0, 0.2, NULL, 0.125))
-    AS log (clicked, p, e, imputed);
-+---------------------+
-| snips_dr            |
-+---------------------+
-| 0.37740384615384615 |
-+---------------------+",
-            &["dr", "snips", "ess"],
-        )
-    }
 }
 
 impl Function for SnipsDr {
     const SPEC: &'static Spec = <Self as Estimator<3>>::SPEC;
+
+    const EXAMPLE: &'static str = <Self as Estimator<3>>::EXAMPLE;
+
+    const RELATED: &'static [&'static str] = <Self as Estimator<3>>::RELATED;
 
     type State = Products<3>;
 
@@ -94,9 +88,5 @@ impl Function for SnipsDr {
 
     fn values(state: &Products<3>, _call: &Call) -> Result<ArrayRef> {
         Ok(numbers(state.totals().map(|totals| totals.and_then(estimate::<Self, 3>))))
-    }
-
-    fn documentation() -> Documentation {
-        <Self as Estimator<3>>::documentation()
     }
 }

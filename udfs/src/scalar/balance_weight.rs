@@ -1,21 +1,20 @@
-use std::sync::Arc;
-
 use datafusion_common::Result;
-use datafusion_expr::ScalarUDF;
 
-use super::{RowFunction, udf};
+use super::{RowFunction, RowUdf};
 use crate::args::{Divides, Role, Spec};
 use crate::weights;
 
-/// Balance weight `o/p − (1−o)/(1−p)`.
-///
-/// `balance_weight(treated, propensity)`: `1/p` for a treated row, `−1/(1−p)` for others, in
-/// expectation 0; [`bmse`](crate::bmse_udaf) is the squared length of its mean with φ. A treated row
-/// with propensity 0 or an untreated one with propensity 1 is an error. NULL if an argument is.
-///
-/// Source: Li et al., ICML 2023, section 3.3.
-pub fn balance_weight_udf() -> Arc<ScalarUDF> {
-    udf::<2, BalanceWeight>()
+scalar! {
+    /// The balance weight `o/p - (1-o)/(1-p)` of a row: `1/p` if it was treated, else `-1/(1-p)`.
+    ///
+    /// `bmse` is the squared length of the mean of `balance_weight(treated, propensity) * phi`.
+    ///
+    /// # Details
+    /// Its expectation is 0. A treated row with propensity 0 or an untreated one with propensity 1 is an error. NULL if
+    /// an argument is.
+    ///
+    /// Source: Li et al., ICML 2023, section 3.3.
+    balance_weight(treated: Expr, propensity: Expr), balance_weight_udf: RowUdf<BalanceWeight, 2>
 }
 
 const SPEC: Spec = Spec::new("balance_weight", &[Role::Treated, Role::Propensity]).divides(Divides::Both);
@@ -25,9 +24,6 @@ struct BalanceWeight;
 
 impl RowFunction<2> for BalanceWeight {
     const NAME: &'static str = SPEC.name;
-    const DESCRIPTION: &'static str = "The balance weight `o/p - (1-o)/(1-p)` of a row: `1/p` if it was treated, \
-        else `-1/(1-p)`. `bmse` is the squared length of the mean of `balance_weight(treated, propensity) * \
-        phi`.";
     const EXAMPLE: &'static str = "> SELECT balance_weight(false, 0.75) AS weight;
 +--------+
 | weight |

@@ -1,17 +1,14 @@
-use std::sync::Arc;
-
 use datafusion_common::Result;
-use datafusion_expr::ScalarUDF;
 
-use super::{RowFunction, udf};
+use super::{RowFunction, RowUdf};
 
-/// `propensity`, moved into `[low, high]`.
-///
-/// `clip_propensity(propensity, low, high)`: bounds the weights by `1/low` and `1/(1−high)`, for
-/// some bias. Bounds must satisfy `0 ≤ low ≤ high ≤ 1`; a NaN propensity is an error. NULL if an
-/// argument is.
-pub fn clip_propensity_udf() -> Arc<ScalarUDF> {
-    udf::<3, ClipPropensity>()
+scalar! {
+    /// The propensity, moved into the range from `low` to `high`: it bounds the weights by `1/low` and `1/(1-high)`, at
+    /// the price of some bias.
+    ///
+    /// # Details
+    /// Bounds outside `0 ≤ low ≤ high ≤ 1` and a NaN propensity are errors. NULL if an argument is.
+    clip_propensity(propensity: Expr, low: Expr, high: Expr), clip_propensity_udf: RowUdf<ClipPropensity, 3>
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -19,8 +16,6 @@ struct ClipPropensity;
 
 impl RowFunction<3> for ClipPropensity {
     const NAME: &'static str = "clip_propensity";
-    const DESCRIPTION: &'static str = "The propensity, moved into the range from `low` to `high`: it bounds the \
-        weights by `1/low` and `1/(1-high)`, at the price of some bias.";
     const EXAMPLE: &'static str = "> SELECT clip_propensity(0.001, 0.01, 0.99) AS p;
 +------+
 | p    |

@@ -1,18 +1,15 @@
-use std::sync::Arc;
-
 use datafusion_common::Result;
-use datafusion_expr::ScalarUDF;
 
-use super::{RowFunction, udf};
+use super::{RowFunction, RowUdf};
 use crate::args::{Role, Spec};
 use crate::weights;
 
-/// Inverse propensity weight `o/p`.
-///
-/// `inverse_propensity_weight(treated, propensity)`: `1/p` for a treated row, 0 for others, in
-/// expectation 1. A treated row with propensity 0 is an error. NULL if an argument is.
-pub fn inverse_propensity_weight_udf() -> Arc<ScalarUDF> {
-    udf::<2, InversePropensityWeight>()
+scalar! {
+    /// The inverse propensity weight `o/p` of a row: `1/p` if it was treated, else 0.
+    ///
+    /// # Details
+    /// Its expectation is 1. A treated row with propensity 0 is an error. NULL if an argument is.
+    inverse_propensity_weight(treated: Expr, propensity: Expr), inverse_propensity_weight_udf: RowUdf<InversePropensityWeight, 2>
 }
 
 const SPEC: Spec = Spec::new("inverse_propensity_weight", &[Role::Treated, Role::Propensity]);
@@ -22,7 +19,6 @@ struct InversePropensityWeight;
 
 impl RowFunction<2> for InversePropensityWeight {
     const NAME: &'static str = SPEC.name;
-    const DESCRIPTION: &'static str = "The inverse propensity weight `o/p` of a row: `1/p` if it was treated, else 0.";
     const EXAMPLE: &'static str = "> SELECT inverse_propensity_weight(true, 0.25) AS weight;
 +--------+
 | weight |

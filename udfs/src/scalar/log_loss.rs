@@ -1,16 +1,17 @@
-use std::sync::Arc;
-
 use datafusion_common::Result;
-use datafusion_expr::ScalarUDF;
 
-use super::{RowFunction, udf};
+use super::{RowFunction, RowUdf};
 
-/// Cross-entropy `−r·ln(q) − (1−r)·ln(1−q)` of prediction `q` and outcome `r`.
-///
-/// `log_loss(prediction, outcome)`: in nats; infinite where the prediction is certain and wrong.
-/// Both must be from 0 to 1. NULL if an argument is.
-pub fn log_loss_udf() -> Arc<ScalarUDF> {
-    udf::<2, LogLoss>()
+scalar! {
+    /// The cross-entropy, in nats, of a predicted probability and an outcome: `-ln(prediction)` for outcome 1,
+    /// `-ln(1 - prediction)` for outcome 0.
+    ///
+    /// It is infinite where the prediction is certain and wrong, which the estimators refuse: keep predictions between,
+    /// say, 1e-6 and 1 - 1e-6. NULL where the outcome is not known.
+    ///
+    /// # Details
+    /// `−r·ln(q) − (1−r)·ln(1−q)` of prediction `q` and outcome `r`. NULL if an argument is.
+    log_loss(prediction: Expr, outcome: Expr), log_loss_udf: RowUdf<LogLoss, 2>
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -18,10 +19,6 @@ struct LogLoss;
 
 impl RowFunction<2> for LogLoss {
     const NAME: &'static str = "log_loss";
-    const DESCRIPTION: &'static str = "The cross-entropy, in nats, of a predicted probability and an outcome: \
-        `-ln(prediction)` for outcome 1, `-ln(1 - prediction)` for outcome 0. It is infinite where the \
-        prediction is certain and wrong, which the estimators refuse: keep predictions between, say, 1e-6 and 1 \
-        - 1e-6. NULL where the outcome is not known.";
     const EXAMPLE: &'static str = "> SELECT log_loss(0.9, true) AS error;
 +---------------------+
 | error               |

@@ -7,13 +7,6 @@ mod log_loss;
 mod mrdr_weight;
 mod squared_error;
 
-pub use balance_weight::balance_weight_udf;
-pub use clip_propensity::clip_propensity_udf;
-pub use inverse_propensity_weight::inverse_propensity_weight_udf;
-pub use log_loss::log_loss_udf;
-pub use mrdr_weight::mrdr_weight_udf;
-pub use squared_error::squared_error_udf;
-
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::marker::PhantomData;
@@ -24,18 +17,38 @@ use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Float64Type};
 use datafusion_common::{DataFusionError, Result, ScalarValue, exec_datafusion_err, plan_err};
 use datafusion_expr::{
-    ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, DocSection, Documentation, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
 };
 
 use crate::args::is_number;
-use crate::docs;
+use crate::docs::{self, Documented};
+
+const SECTION: DocSection = DocSection {
+    include: true,
+    label: "Row Functions",
+    description: Some("Errors and weights of single rows, as arguments for the aggregates."),
+};
+
+functions! {
+    aggregates {}
+    scalars {
+        squared_error::{squared_error, squared_error_udf},
+        log_loss::{log_loss, log_loss_udf},
+        inverse_propensity_weight::{inverse_propensity_weight, inverse_propensity_weight_udf},
+        balance_weight::{balance_weight, balance_weight_udf},
+        mrdr_weight::{mrdr_weight, mrdr_weight_udf},
+        clip_propensity::{clip_propensity, clip_propensity_udf},
+    }
+}
 
 /// A function of `N` numbers; NULL if one of them is.
 trait RowFunction<const N: usize>: Debug + PartialEq + Eq + Hash + Send + Sync + 'static {
     const NAME: &'static str;
-    const DESCRIPTION: &'static str;
+
+    /// A query, and what it gives.
     const EXAMPLE: &'static str;
-    /// Names and descriptions.
+
+    /// Names and meanings.
     const PARAMETERS: [(&'static str, &'static str); N];
 
     fn value(arguments: [f64; N]) -> Result<f64>;
@@ -51,26 +64,27 @@ trait RowFunction<const N: usize>: Debug + PartialEq + Eq + Hash + Send + Sync +
     }
 }
 
-fn udf<const N: usize, F: RowFunction<N>>() -> Arc<ScalarUDF> {
-    let example = format!("```sql\n{}\n```", F::EXAMPLE);
-    let documentation = Documentation::builder(docs::ROWS, F::DESCRIPTION, F::syntax()).with_sql_example(example);
-    let documentation = F::PARAMETERS
-        .into_iter()
-        .fold(documentation, |documentation, (name, description)| documentation.with_argument(name, description));
-    Arc::new(ScalarUDF::from(RowUdf::<F, N> {
-        signature: Signature::user_defined(Volatility::Immutable)
-            .with_parameter_names(F::PARAMETERS.map(|p| p.0).to_vec())
-            .expect("parameter names are distinct"),
-        documentation: documentation.build(),
-        function: PhantomData,
-    }))
-}
-
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct RowUdf<F, const N: usize> {
     signature: Signature,
     documentation: Documentation,
     function: PhantomData<F>,
+}
+
+impl<const N: usize, F: RowFunction<N>> RowUdf<F, N>
+where
+    Self: Documented,
+{
+    fn new() -> Self {
+        let names = F::PARAMETERS.map(|(name, _)| name).to_vec();
+        Self {
+            signature: Signature::user_defined(Volatility::Immutable)
+                .with_parameter_names(names)
+                .expect("parameter names are distinct"),
+            documentation: docs::documentation::<Self>(F::syntax(), &F::PARAMETERS, F::EXAMPLE, &[]),
+            function: PhantomData,
+        }
+    }
 }
 
 impl<const N: usize, F: RowFunction<N>> ScalarUDFImpl for RowUdf<F, N> {

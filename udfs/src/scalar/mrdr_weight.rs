@@ -1,22 +1,21 @@
-use std::sync::Arc;
-
 use datafusion_common::Result;
-use datafusion_expr::ScalarUDF;
 
-use super::{RowFunction, udf};
+use super::{RowFunction, RowUdf};
 use crate::args::{Role, Spec};
 use crate::weights;
 
-/// MRDR weight `o(1−p)/p²`.
-///
-/// `mrdr_weight(treated, propensity)`: the weight of a row in the loss that trains the imputed errors of the more
-/// robust doubly robust estimate, `mean(mrdr_weight · (e−ê)²)`, which is the variance of [`dr`](crate::dr_udaf) over
-/// treatments. 0 for an untreated row; a treated row with propensity 0 is an error. NULL if an argument is.
-///
-/// Source: Farajtabar, Chow and Ghavamzadeh, ICML 2018; Guo et al., *Enhanced doubly robust learning for debiasing
-/// post-click conversion rate estimation*, SIGIR 2021.
-pub fn mrdr_weight_udf() -> Arc<ScalarUDF> {
-    udf::<2, MrdrWeight>()
+scalar! {
+    /// The weight `o*(1-p)/(p*p)` of a row in the imputation loss of MRDR, the doubly robust estimate made for least
+    /// variance: `avg(mrdr_weight(treated, propensity) * squared_error(imputed, error))` over all rows is `n` times
+    /// `dr_variance`.
+    ///
+    /// # Details
+    /// The loss is the variance of [`dr`](crate::expr_fn::dr) over treatments. 0 for an untreated row; a treated row
+    /// with propensity 0 is an error. NULL if an argument is.
+    ///
+    /// Source: Farajtabar, Chow and Ghavamzadeh, ICML 2018; Guo et al., *Enhanced doubly robust learning for debiasing
+    /// post-click conversion rate estimation*, SIGIR 2021.
+    mrdr_weight(treated: Expr, propensity: Expr), mrdr_weight_udf: RowUdf<MrdrWeight, 2>
 }
 
 const SPEC: Spec = Spec::new("mrdr_weight", &[Role::Treated, Role::Propensity]);
@@ -26,9 +25,6 @@ struct MrdrWeight;
 
 impl RowFunction<2> for MrdrWeight {
     const NAME: &'static str = SPEC.name;
-    const DESCRIPTION: &'static str = "The weight `o*(1-p)/(p*p)` of a row in the imputation loss of MRDR, the \
-        doubly robust estimate made for least variance: `avg(mrdr_weight(treated, propensity) * \
-        squared_error(imputed, error))` over all rows is `n` times `dr_variance`.";
     const EXAMPLE: &'static str = "> SELECT mrdr_weight(true, 0.25) AS weight;
 +--------+
 | weight |

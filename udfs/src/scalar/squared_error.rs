@@ -1,15 +1,15 @@
-use std::sync::Arc;
-
 use datafusion_common::Result;
-use datafusion_expr::ScalarUDF;
 
-use super::{RowFunction, udf};
+use super::{RowFunction, RowUdf};
 
-/// Squared error `(prediction − outcome)²`.
-///
-/// `squared_error(prediction, outcome)`: in the outcome's unit, squared. NULL if an argument is.
-pub fn squared_error_udf() -> Arc<ScalarUDF> {
-    udf::<2, SquaredError>()
+scalar! {
+    /// The squared error `(prediction - outcome)^2` of a row, an `error` for the estimators.
+    ///
+    /// NULL where the outcome is not known.
+    ///
+    /// # Details
+    /// In the unit of the outcome, squared. NULL if an argument is.
+    squared_error(prediction: Expr, outcome: Expr), squared_error_udf: RowUdf<SquaredError, 2>
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -17,8 +17,6 @@ struct SquaredError;
 
 impl RowFunction<2> for SquaredError {
     const NAME: &'static str = "squared_error";
-    const DESCRIPTION: &'static str = "The squared error `(prediction - outcome)^2` of a row, an `error` for the \
-        estimators. NULL where the outcome is not known.";
     const EXAMPLE: &'static str = "> SELECT squared_error(0.75, 1) AS error;
 +--------+
 | error  |

@@ -9,6 +9,8 @@ use super::{State, Weighted, lists};
 use crate::args::{Rows, Spec};
 
 /// Weighted Welford moments of four samples a group: untreated and treated rows, each plain and weighted.
+///
+/// Rows are not taken out again: they would leave rounding errors of their weight behind.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Arms {
     /// Covariates, 0 until the first row.
@@ -112,9 +114,6 @@ fn sample(group: usize, treated: bool, weighted: bool) -> usize {
 impl State for Arms {
     type Terms = Covariates;
 
-    // What has left would leave rounding errors of its weight behind.
-    const RETRACTS: bool = false;
-
     fn fields() -> Vec<(&'static str, DataType)> {
         let list = lists::list_of::<Float64Type>;
         vec![("weight", list()), ("square", list()), ("mean", list()), ("spread", list())]
@@ -135,10 +134,6 @@ impl State for Arms {
 
     fn add(&mut self, rows: &Rows<'_>, terms: &Covariates) -> Result<()> {
         self.add_rows(rows, terms, |_| 0)
-    }
-
-    fn retract(&mut self, _rows: &Rows<'_>, _terms: &Covariates) -> Result<()> {
-        unreachable!("windows keep their rows")
     }
 
     fn add_grouped(&mut self, rows: &Rows<'_>, terms: &Covariates, groups: &[usize]) -> Result<()> {

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, UInt64Array};
 use arrow::datatypes::{DataType, Float64Type, UInt64Type};
-use datafusion_common::Result;
+use datafusion_common::{Result, internal_err};
 use datafusion_expr::EmitTo;
 
 use super::sum::Sum;
-use super::{Sample, Samples, State, Trimmed, lists};
+use super::{Retract, Sample, Samples, State, Trimmed, lists};
 use crate::args::{Rows, Spec};
 
 /// What each row adds: its bin of equal width, or all of its own, to sort it into a bin of equal mass in the end.
@@ -77,13 +77,21 @@ impl Binned {
             visit(i, bin, o == 1.0, p);
         }
     }
+
+    /// Of bins of equal width.
+    fn retract(&mut self, rows: &Rows<'_>, terms: &BinnedTerms) -> Result<()> {
+        let BinnedTerms::Width(bins) = terms else {
+            return internal_err!("samples for bins of equal mass are not taken out again");
+        };
+        Self::each(rows, bins, |_, bin, o, p| self.bins[0].cell(bin).retract(o, p));
+        Ok(())
+    }
 }
 
 impl State for Binned {
     type Terms = BinnedTerms;
 
-    /// Of bins of equal width.
-    const RETRACTS: bool = true;
+    const RETRACT: Option<Retract<Self>> = Some(Self::retract);
 
     fn fields() -> Vec<(&'static str, DataType)> {
         let bins = [
@@ -108,14 +116,6 @@ impl State for Binned {
         match terms {
             BinnedTerms::Width(bins) => Self::each(rows, bins, |_, bin, o, p| self.bins[0].cell(bin).add(o, p)),
             BinnedTerms::Mass(samples) => self.samples.add(rows, samples)?,
-        }
-        Ok(())
-    }
-
-    fn retract(&mut self, rows: &Rows<'_>, terms: &BinnedTerms) -> Result<()> {
-        match terms {
-            BinnedTerms::Width(bins) => Self::each(rows, bins, |_, bin, o, p| self.bins[0].cell(bin).retract(o, p)),
-            BinnedTerms::Mass(samples) => self.samples.retract(rows, samples)?,
         }
         Ok(())
     }

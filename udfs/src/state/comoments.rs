@@ -14,7 +14,8 @@ use crate::args::{Rows, Spec};
 
 /// Count, mean vector and comoments (sums of products of distances to the mean), by Welford's and Chan's updates.
 ///
-/// Comoments are packed as [`super::packed`] says.
+/// Comoments are packed as [`super::packed`] says. Rows are not taken out again: an element that is 0 in all rows left
+/// would keep rounding errors, a mean infinitely many standard errors from 0.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Comoments {
     /// Elements of a vector, 0 until the first row.
@@ -126,9 +127,6 @@ fn full_moments(terms: &Weighted, rows: &Rows<'_>, near: Option<&[f64]>) -> (Vec
 impl State for Comoments {
     type Terms = Weighted;
 
-    // An element that is 0 in all rows left would keep rounding errors: a mean infinitely many standard errors from 0.
-    const RETRACTS: bool = false;
-
     fn fields() -> Vec<(&'static str, DataType)> {
         let list = lists::list_of::<Float64Type>;
         vec![("count", DataType::UInt64), ("mean", list()), ("comoment", list())]
@@ -149,10 +147,6 @@ impl State for Comoments {
         let (mean, comoment) = self.batch(rows, terms);
         self.put(0, &Comoment { count: rows.len() as u64, mean: &mean, comoment: &comoment });
         if self.is_finite(0) { Ok(()) } else { Err(rows.not_finite()) }
-    }
-
-    fn retract(&mut self, _rows: &Rows<'_>, _terms: &Weighted) -> Result<()> {
-        unreachable!("windows keep their rows")
     }
 
     fn add_grouped(&mut self, rows: &Rows<'_>, terms: &Weighted, groups: &[usize]) -> Result<()> {

@@ -14,7 +14,8 @@ use crate::args::{Rows, Spec};
 /// [`Moments`] of `w·φ`, and the sums over rows of its second moments and fourth cumulants, had the treatments been drawn
 /// with the propensities: `m φₖφₗ` and `m²(m − 6) φₖ²φₗ²`, with `m = 1/(p(1−p))` the mean of `w²`.
 ///
-/// Both are packed as [`super::packed`] says.
+/// Both are packed as [`super::packed`] says. Rows are not taken out again: what a heavy row added would leave its
+/// rounding error behind.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Imbalances {
     moments: Moments,
@@ -145,9 +146,6 @@ impl Products {
 impl State for Imbalances {
     type Terms = ImbalanceTerms;
 
-    // What a heavy row added would leave its rounding error behind.
-    const RETRACTS: bool = false;
-
     fn fields() -> Vec<(&'static str, DataType)> {
         let list = lists::list_of::<Float64Type>;
         let mut fields = Moments::fields();
@@ -185,10 +183,6 @@ impl State for Imbalances {
             });
         }
         if self.is_finite(0) { Ok(()) } else { Err(rows.not_finite()) }
-    }
-
-    fn retract(&mut self, _rows: &Rows<'_>, _terms: &ImbalanceTerms) -> Result<()> {
-        unreachable!("windows keep their rows")
     }
 
     fn add_grouped(&mut self, rows: &Rows<'_>, terms: &ImbalanceTerms, groups: &[usize]) -> Result<()> {

@@ -36,6 +36,9 @@ pub(crate) use weighted::Weighted;
 
 use crate::args::{Rows, Spec};
 
+/// How rows are taken out of a state again.
+pub(crate) type Retract<S> = fn(&mut S, &Rows<'_>, &<S as State>::Terms) -> Result<()>;
+
 /// The state of all groups; an ungrouped aggregate has one group.
 ///
 /// A state is finite at all times: terms that would make it NaN or infinite are an error, so
@@ -44,8 +47,9 @@ pub(crate) trait State: Default + Clone + Debug + Send + Sync + 'static {
     /// What one batch of rows adds.
     type Terms;
 
-    /// Whether rows can be taken out again; a sliding window is else computed anew for each row.
-    const RETRACTS: bool;
+    /// Takes rows that were added before out of the first group; without it, a sliding window is computed anew for each
+    /// row.
+    const RETRACT: Option<Retract<Self>> = None;
 
     /// Names and types of [`State::arrays`]; none is ever NULL.
     fn fields() -> Vec<(&'static str, DataType)>;
@@ -57,9 +61,6 @@ pub(crate) trait State: Default + Clone + Debug + Send + Sync + 'static {
 
     /// Adds all rows to the first group.
     fn add(&mut self, rows: &Rows<'_>, terms: &Self::Terms) -> Result<()>;
-
-    /// Takes rows that were added before out of the first group.
-    fn retract(&mut self, rows: &Rows<'_>, terms: &Self::Terms) -> Result<()>;
 
     /// Adds each row to the group named at its place in `groups`.
     fn add_grouped(&mut self, rows: &Rows<'_>, terms: &Self::Terms, groups: &[usize]) -> Result<()>;

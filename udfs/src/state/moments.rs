@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Float64Type, UInt64Type};
 use datafusion_common::Result;
 use datafusion_expr::EmitTo;
 
-use super::{State, Weighted, lists};
+use super::{Retract, State, Weighted, lists};
 use crate::args::{Rows, Spec};
 
 /// Count, mean vector and total squared distance to it, by Welford's and Chan's updates.
@@ -106,12 +106,19 @@ impl Moments {
         }
         self.count[group] = left;
     }
+
+    fn retract(&mut self, rows: &Rows<'_>, terms: &Weighted) -> Result<()> {
+        let (mean, spreads) = terms.moments(rows, self.get(0).map(|group| group.mean));
+        let batch = Moment { count: rows.len() as u64, mean: &mean, spread: spreads.iter().sum() };
+        self.unmerge_one(0, &batch);
+        Ok(())
+    }
 }
 
 impl State for Moments {
     type Terms = Weighted;
 
-    const RETRACTS: bool = true;
+    const RETRACT: Option<Retract<Self>> = Some(Self::retract);
 
     fn fields() -> Vec<(&'static str, DataType)> {
         let mean = lists::list_of::<Float64Type>();
@@ -134,13 +141,6 @@ impl State for Moments {
         let batch = Moment { count: rows.len() as u64, mean: &mean, spread: spreads.iter().sum() };
         self.merge_one(0, &batch);
         if self.spread[0].is_finite() { Ok(()) } else { Err(rows.not_finite()) }
-    }
-
-    fn retract(&mut self, rows: &Rows<'_>, terms: &Weighted) -> Result<()> {
-        let (mean, spreads) = terms.moments(rows, self.get(0).map(|group| group.mean));
-        let batch = Moment { count: rows.len() as u64, mean: &mean, spread: spreads.iter().sum() };
-        self.unmerge_one(0, &batch);
-        Ok(())
     }
 
     fn add_grouped(&mut self, rows: &Rows<'_>, terms: &Weighted, groups: &[usize]) -> Result<()> {

@@ -7,8 +7,8 @@ use arrow::datatypes::{DataType, Field, Float64Type, UInt64Type};
 use datafusion_common::Result;
 use datafusion_expr::EmitTo;
 
-use super::State;
 use super::sum::Sum;
+use super::{Retract, State};
 use crate::args::{Rows, Spec};
 
 /// What the rows of one group sum to. The first element of a row is the weight of what it tells.
@@ -97,13 +97,24 @@ impl<const N: usize> Products<N> {
     fn element() -> Arc<Field> {
         Arc::new(Field::new_list_field(DataType::Float64, false))
     }
+
+    fn retract(&mut self, rows: &Rows<'_>, terms: &[Vec<f64>; N]) -> Result<()> {
+        let group = &mut self.groups[0];
+        group.count -= rows.len() as u64;
+        group.weighted -= weighted(terms);
+        (0..rows.len()).for_each(|row| group.add(terms.each_ref().map(|column| column[row]), -1.0));
+        if group.count == 0 {
+            *group = Totals::EMPTY;
+        }
+        Ok(())
+    }
 }
 
 impl<const N: usize> State for Products<N> {
     /// One column for each element.
     type Terms = [Vec<f64>; N];
 
-    const RETRACTS: bool = true;
+    const RETRACT: Option<Retract<Self>> = Some(Self::retract);
 
     fn fields() -> Vec<(&'static str, DataType)> {
         vec![
@@ -127,17 +138,6 @@ impl<const N: usize> State for Products<N> {
         group.weighted += weighted(terms);
         (0..rows.len()).for_each(|row| group.add(terms.each_ref().map(|column| column[row]), 1.0));
         if group.is_finite() { Ok(()) } else { Err(rows.not_finite()) }
-    }
-
-    fn retract(&mut self, rows: &Rows<'_>, terms: &Self::Terms) -> Result<()> {
-        let group = &mut self.groups[0];
-        group.count -= rows.len() as u64;
-        group.weighted -= weighted(terms);
-        (0..rows.len()).for_each(|row| group.add(terms.each_ref().map(|column| column[row]), -1.0));
-        if group.count == 0 {
-            *group = Totals::EMPTY;
-        }
-        Ok(())
     }
 
     fn add_grouped(&mut self, rows: &Rows<'_>, terms: &Self::Terms, groups: &[usize]) -> Result<()> {

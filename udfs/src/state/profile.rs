@@ -185,8 +185,6 @@ const NUMBERS: [Number; 6] = [
 impl State for Profiles {
     type Terms = Bounds;
 
-    const RETRACTS: bool = false;
-
     fn fields() -> Vec<(&'static str, DataType)> {
         let counts = COUNTS.map(|(name, _)| (name, DataType::UInt64));
         let numbers = NUMBERS.map(|(name, ..)| (name, DataType::Float64));
@@ -205,10 +203,6 @@ impl State for Profiles {
     fn add(&mut self, rows: &Rows<'_>, bounds: &Bounds) -> Result<()> {
         self.add_rows(rows, bounds, |_| 0);
         Ok(())
-    }
-
-    fn retract(&mut self, _rows: &Rows<'_>, _bounds: &Bounds) -> Result<()> {
-        unreachable!("windows keep their rows")
     }
 
     fn add_grouped(&mut self, rows: &Rows<'_>, bounds: &Bounds, groups: &[usize]) -> Result<()> {

@@ -66,8 +66,6 @@ fn check(rows: &Rows<'_>, samples: &[Sample]) -> Result<()> {
 impl State for Samples {
     type Terms = Vec<Sample>;
 
-    const RETRACTS: bool = false;
-
     fn fields() -> Vec<(&'static str, DataType)> {
         vec![("value", lists::list_of::<Float64Type>()), ("signed_weight", lists::list_of::<Float64Type>())]
     }
@@ -84,10 +82,6 @@ impl State for Samples {
         check(rows, terms)?;
         self.groups[0].extend_from_slice(terms);
         Ok(())
-    }
-
-    fn retract(&mut self, _rows: &Rows<'_>, _terms: &Vec<Sample>) -> Result<()> {
-        unreachable!("windows keep their rows")
     }
 
     fn add_grouped(&mut self, rows: &Rows<'_>, terms: &Vec<Sample>, groups: &[usize]) -> Result<()> {

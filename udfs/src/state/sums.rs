@@ -7,8 +7,8 @@ use arrow::datatypes::{DataType, Float64Type, UInt64Type};
 use datafusion_common::Result;
 use datafusion_expr::EmitTo;
 
-use super::State;
 use super::sum::Sum;
+use super::{Retract, State};
 use crate::args::{Rows, Spec};
 
 /// What each row adds. A row whose denominator is 0 has numerator 0.
@@ -70,12 +70,21 @@ impl Sums {
             }
         }
     }
+
+    fn retract(&mut self, _rows: &Rows<'_>, terms: &Terms) -> Result<()> {
+        let group = &mut self.groups[0];
+        group.count -= Self::shift(group, terms, -1.0);
+        if group.count == 0 {
+            *group = Group::default();
+        }
+        Ok(())
+    }
 }
 
 impl State for Sums {
     type Terms = Terms;
 
-    const RETRACTS: bool = true;
+    const RETRACT: Option<Retract<Self>> = Some(Self::retract);
 
     fn fields() -> Vec<(&'static str, DataType)> {
         vec![("count", DataType::UInt64), ("numerator", DataType::Float64), ("denominator", DataType::Float64)]
@@ -93,15 +102,6 @@ impl State for Sums {
         let group = &mut self.groups[0];
         group.count += Self::shift(group, terms, 1.0);
         if group.is_finite() { Ok(()) } else { Err(rows.not_finite()) }
-    }
-
-    fn retract(&mut self, _rows: &Rows<'_>, terms: &Terms) -> Result<()> {
-        let group = &mut self.groups[0];
-        group.count -= Self::shift(group, terms, -1.0);
-        if group.count == 0 {
-            *group = Group::default();
-        }
-        Ok(())
     }
 
     fn add_grouped(&mut self, rows: &Rows<'_>, terms: &Terms, groups: &[usize]) -> Result<()> {

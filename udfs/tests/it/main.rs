@@ -7,6 +7,7 @@ mod balance;
 mod differential;
 mod documentation;
 mod errors;
+mod expr_fn;
 mod fuzz;
 mod intervals;
 mod known;

@@ -5,7 +5,7 @@ use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::datatypes::{DataType, Float16Type, Float32Type, Float64Type};
 use datafusion_common::{Result, internal_err};
 
-use crate::args::Spec;
+use super::spec::Spec;
 
 /// φ of every row of a batch.
 pub(crate) enum Phi<'a> {

@@ -1,0 +1,96 @@
+//! Whether the whole table balances.
+
+use super::Check;
+use crate::audit::figures::figures;
+use crate::audit::gauges::{AUDIT, Gauges, family};
+use crate::audit::text::short;
+use crate::audit::thresholds::SIGNIFICANCE;
+use crate::audit::verdict::Verdict;
+use crate::metrics::Family;
+
+const ROWS: Family = family("counterweight_rows", "Rows audited.", AUDIT);
+const ROWS_SKIPPED: Family =
+    family("counterweight_rows_skipped", "Rows left out for a NULL treatment or propensity.", AUDIT);
+const TREATED: Family = family("counterweight_treated_ratio", "Share of rows that are treated.", AUDIT);
+const MEAN_PROPENSITY: Family = family("counterweight_propensity_mean", "Mean propensity.", AUDIT);
+
+const BALANCE: &[&str] = &["table", "audit", "phi", "segment_column", "segment"];
+const BMSE: Family = family("counterweight_bmse", "Squared length of the mean of balance weight times phi.", BALANCE);
+const UNBIASED: Family =
+    family("counterweight_bmse_unbiased", "BMSE with its sampling noise taken off; may be negative.", BALANCE);
+const NOISE_FLOOR: Family =
+    family("counterweight_bmse_noise_floor", "BMSE that true propensities would leave on average.", BALANCE);
+const NOISE_RATIO: Family =
+    family("counterweight_bmse_noise_ratio", "BMSE over its sampling noise; about 1 for true propensities.", BALANCE);
+
+figures! {
+    /// The balance of the whole table.
+    struct Balance {
+        n: i64,
+        rows_skipped: i64,
+        treated_rate: Option<f64>,
+        mean_propensity: Option<f64>,
+        bmse: Option<f64>,
+        bmse_unbiased: Option<f64>,
+        noise_floor: Option<f64>,
+        times_noise: Option<f64>,
+        p_value: Option<f64>,
+    }
+}
+
+impl Check for Balance {
+    const NAME: &'static str = "balance";
+    const SQL: &'static str = include_str!("../../../sql/balance.sql");
+
+    fn verdict(rows: &[Self]) -> Option<Verdict> {
+        let row = rows.first()?;
+        let figure = format!("BMSE {} is {} × its noise floor", short(row.bmse?), short(row.times_noise?));
+        Some(match row.p_value? < SIGNIFICANCE {
+            true => Verdict::alarm(format!("{figure}: the propensities do not balance")),
+            false => Verdict::calm(format!("{figure}: within sampling noise, the propensities balance")),
+        })
+    }
+
+    fn gauges(rows: &[Self], gauges: &mut Gauges) {
+        for row in rows {
+            gauges.set(ROWS, Some(row.n as f64));
+            gauges.set(ROWS_SKIPPED, Some(row.rows_skipped as f64));
+            gauges.set(TREATED, row.treated_rate);
+            gauges.set(MEAN_PROPENSITY, row.mean_propensity);
+            set_balance(gauges, ["", ""], [row.bmse, row.bmse_unbiased, row.noise_floor, row.times_noise]);
+        }
+    }
+}
+
+/// Sets the families of balance, of which a segment has a series, too: BMSE, its unbiased form, its noise floor and its
+/// ratio to the noise.
+pub(super) fn set_balance(gauges: &mut Gauges, segment: [&str; 2], figures: [Option<f64>; 4]) {
+    for (family, figure) in [BMSE, UNBIASED, NOISE_FLOOR, NOISE_RATIO].into_iter().zip(figures) {
+        gauges.set_labelled(family, &segment, figure);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::judged;
+    use super::*;
+
+    #[test]
+    fn balance_is_judged_against_noise() {
+        let row = |bmse: f64, times: f64, p: f64| Balance {
+            n: 9,
+            bmse: Some(bmse),
+            times_noise: Some(times),
+            p_value: Some(p),
+            ..Balance::default()
+        };
+        let (alarm, text) = judged(&[row(3.1e-3, 41.0, 1e-9)]);
+        assert!(alarm);
+        assert_eq!(text, "BMSE 0.0031 is 41 × its noise floor: the propensities do not balance");
+        let (alarm, text) = judged(&[row(3.1e-3, 0.9, 0.6)]);
+        assert!(!alarm && text.contains("within sampling noise"), "{text}");
+        let none = Balance { n: 1, bmse: Some(1.0), ..Balance::default() };
+        assert_eq!(judged(&[none]), (false, "there are too few rows to judge by".to_owned()));
+        assert_eq!(judged(&[Balance::default()]), (false, "there are no rows to judge by".to_owned()));
+    }
+}

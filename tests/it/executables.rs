@@ -1,0 +1,66 @@
+//! Two executables: the SQL tool, which needs no libtorch, and the one that trains and scores.
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use crate::support::{counterweight, fail, succeed};
+
+fn libraries(program: &str) -> String {
+    succeed(Command::new("ldd").arg(program))
+}
+
+#[test]
+fn the_sql_tool_loads_no_libtorch() {
+    let program = env!("CARGO_BIN_EXE_counterweight");
+    let loaded = libraries(program);
+    assert!(loaded.contains("libc.so"), "{loaded}");
+    assert!(!loaded.contains("torch") && !loaded.contains("c10"), "{loaded}");
+    let trains = libraries(&format!("{program}-train"));
+    assert!(trains.contains("libtorch_cpu.so") && !trains.contains("not found"), "{trains}");
+}
+
+#[test]
+fn training_and_scoring_are_handed_over() {
+    let train = succeed(counterweight().args(["train", "--help"]));
+    assert!(train.contains("--resume") && train.contains("JOB"), "{train}");
+    let (code, error) = fail(counterweight().args(["score", "no-such-job.toml"]));
+    assert_eq!(code, 1);
+    assert!(error.contains("cannot read the job file no-such-job.toml"), "{error}");
+}
+
+#[test]
+fn a_missing_or_another_executable_is_told_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("counterweight-train");
+    let train = || {
+        let mut command = counterweight();
+        command.args(["train", "job.toml"]).env("COUNTERWEIGHT_TRAIN", &program);
+        command
+    };
+    let (code, error) = fail(&mut train());
+    assert_eq!(code, 2, "{error}");
+    assert!(error.contains("cannot start") && error.contains("COUNTERWEIGHT_TRAIN"), "{error}");
+
+    let script = |text: &str| {
+        std::fs::write(&program, format!("#!/bin/sh\n{text}\n")).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    script("echo counterweight-train 9.9.9");
+    let (code, error) = fail(&mut train());
+    assert_eq!(code, 2, "{error}");
+    assert!(error.contains("9.9.9") && error.contains(env!("CARGO_PKG_VERSION")), "{error}");
+
+    script("echo 'error while loading shared libraries: libtorch.so' >&2; exit 127");
+    let (code, error) = fail(&mut train());
+    assert_eq!(code, 2, "{error}");
+    assert!(error.contains("libtorch.so") && error.contains("make install"), "{error}");
+}
+
+#[test]
+fn a_host_embeds_an_audit_and_adds_an_operator() {
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_counterweight")).with_file_name("examples").join("embed");
+    let printed = succeed(&mut Command::new(program));
+    for line in ["audit: Audit log of embedded", "n = 30000, BMSE = ", "count: 30000 rows"] {
+        assert!(printed.contains(line), "{printed}");
+    }
+}

@@ -1,0 +1,24 @@
+//! Arguments of the aggregates: their meaning by position, their types, and the rows that count.
+
+mod call;
+mod phi;
+mod role;
+mod rows;
+mod spec;
+
+pub(crate) use call::Call;
+pub(crate) use role::Role;
+pub(crate) use rows::Rows;
+pub(crate) use spec::{Divides, Spec, is_number};
+
+/// Maps three columns of equal length to one.
+pub(crate) fn map3(a: &[f64], b: &[f64], c: &[f64], f: impl Fn(f64, f64, f64) -> f64) -> Vec<f64> {
+    let len = a.len();
+    let (b, c) = (&b[..len], &c[..len]);
+    (0..len).map(|i| f(a[i], b[i], c[i])).collect()
+}
+
+/// Maps two columns of equal length to one.
+pub(crate) fn map2(a: &[f64], b: &[f64], f: impl Fn(f64, f64) -> f64) -> Vec<f64> {
+    a.iter().zip(b).map(|(&a, &b)| f(a, b)).collect()
+}
