@@ -9,9 +9,8 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value as Json, json};
 use toml::{Table as Toml, Value};
 
-use super::JobFile;
-use super::load::{METHODS, PRESETS, preset};
-use super::read::parse_toml;
+use super::load::{PRESETS, preset};
+use super::{JobFile, Method};
 use crate::error::Result;
 
 /// The JSON Schema of a job file as it is written: what a preset or a method may supply is not required, and where
@@ -36,11 +35,10 @@ pub fn json_schema() -> Result<Json> {
     for (name, _) in PRESETS {
         not_required(&mut schema, "/definitions/TrainSpec", &preset(name)?);
     }
-    let methods = parse_toml(METHODS)?;
-    for (_, entailed) in &methods {
-        not_required(&mut schema, "/definitions/LossSpec", entailed.as_table().unwrap_or(&Toml::new()));
+    for method in Method::ALL {
+        not_required(&mut schema, "/definitions/LossSpec", &method.defaults());
     }
-    describe_entailed(&mut schema["definitions"]["LossSpec"]["properties"], &methods);
+    describe_entailed(&mut schema["definitions"]["LossSpec"]["properties"]);
     Ok(schema)
 }
 
@@ -136,11 +134,12 @@ fn not_required(schema: &mut Json, pointer: &str, supplied: &Toml) {
 }
 
 /// Adds to each key's description the values that methods entail.
-fn describe_entailed(properties: &mut Json, methods: &Toml) {
-    let mut entailed: BTreeMap<&String, BTreeMap<String, Vec<String>>> = BTreeMap::new();
-    for (method, settings) in methods {
-        for (key, value) in settings.as_table().into_iter().flatten() {
-            entailed.entry(key).or_default().entry(value.to_string()).or_default().push(format!("`{method}`"));
+fn describe_entailed(properties: &mut Json) {
+    let mut entailed: BTreeMap<String, BTreeMap<String, Vec<String>>> = BTreeMap::new();
+    for method in Method::ALL {
+        let name = format!("`{}`", method.info().name);
+        for (key, value) in method.defaults() {
+            entailed.entry(key).or_default().entry(value.to_string()).or_default().push(name.clone());
         }
     }
     for (key, values) in entailed {

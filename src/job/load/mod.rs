@@ -8,7 +8,7 @@ use std::path::Path;
 
 use toml::Table as Toml;
 
-pub(super) use preset::{METHODS, PRESETS, preset};
+pub(super) use preset::{PRESETS, preset};
 
 use super::read::{parse_toml, read};
 use super::{HeadKind, Job, JobFile, JobSource, ModelSpec, TrainSpec};
@@ -27,7 +27,7 @@ impl Job {
         }
         variables::substitute(&mut table)?;
         preset::merge_preset(&mut table)?;
-        preset::merge_method(&mut table)?;
+        preset::merge_method(&mut table);
         let hidden_is_given = gives_hidden(&table);
         let file: JobFile = read("the job file", table)?;
         if let Some(TrainSpec { model: ModelSpec { head: HeadKind::Dot, hidden, .. }, .. }) = &file.train

@@ -20,7 +20,7 @@ use url::Url;
 
 use crate::data::vocabulary::Vocabulary;
 use crate::error::Torch;
-use crate::fit::trainer::Models;
+use crate::fit::models::Models;
 use crate::model::{Head, Model};
 use counterweight::error::{Context, Error, Result, invalid};
 use counterweight::job::{LossSpec, ModelSpec};

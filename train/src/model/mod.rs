@@ -1,6 +1,7 @@
 //! Models of user-item pairs: embeddings and biases, and the heads that make scores of them.
 
 mod head;
+mod per_model;
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -8,6 +9,7 @@ use rand_distr::Normal;
 use tch::{Device, Tensor};
 
 pub use head::Head;
+pub use per_model::PerModel;
 
 use crate::data::sampler::{Batch, Layout};
 use counterweight::job::{ModelSpec, Precision};
@@ -253,8 +255,14 @@ impl Rows {
         [&self.user, &self.user_bias, &self.item, &self.item_bias].into_iter().chain(self.head.weights())
     }
 
+    /// The gradients of `loss`, a scalar, at these weights, which are [tracked](Self::tracked).
+    pub fn gradients(&self, loss: &Tensor) -> Gradients {
+        let leaves: Vec<&Tensor> = self.tensors().collect();
+        self.take_gradients(&mut Tensor::run_backward(&[loss], &leaves, false, false).into_iter())
+    }
+
     /// Takes the gradients of [`Rows::tensors`] from the front of `gradients`.
-    pub fn gradients(&self, gradients: &mut impl Iterator<Item = Tensor>) -> Gradients {
+    fn take_gradients(&self, gradients: &mut impl Iterator<Item = Tensor>) -> Gradients {
         let mut next = || gradients.next().expect("a gradient of every tensor");
         let (user, user_bias, item, item_bias) = (next(), next(), next(), next());
         let rows = |parts: [Tensor; 2]| Tensor::cat(&parts, 0);
@@ -426,10 +434,7 @@ mod tests {
                 cubes(&scores.logit) + scores.representation.as_ref().map_or_else(|| Tensor::from(0.0), cubes)
             };
             let at_start = scores();
-            let leaves: Vec<&Tensor> = at_start.rows.tensors().collect();
-            let mut gradients = Tensor::run_backward(&[loss(&at_start)], &leaves, false, false).into_iter();
-            let Gradients { own, shared, head } = at_start.rows.gradients(&mut gradients);
-            assert!(gradients.next().is_none());
+            let Gradients { own, shared, head } = at_start.rows.gradients(&loss(&at_start));
             let whole = |table: &Tensor, gradient: &Tensor| table.zeros_like().index_add(0, &batch.rows, gradient);
             let mut checked = vec![(model.table(), whole(model.table(), &own))];
             checked.extend(model.embeddings().map(|table| (table, whole(table, &shared.unwrap()))));
