@@ -312,7 +312,9 @@ impl Method {
 /// Where the defaults of a method are not valid.
 pub fn methods_markdown() -> Result<String> {
     let mut page = METHODS_HEAD.to_owned();
-    let (mut trained, mut defaults): (Vec<([String; 3], Vec<String>)>, String) = (Vec::new(), String::new());
+    // The methods whose terms train the same models.
+    let mut trained: Vec<(_, Vec<String>)> = Vec::new();
+    let mut defaults = String::new();
     for method in Method::ALL {
         let (info, loss) = (method.info(), method.loss()?);
         let name = format!("`{}`", info.name);

@@ -169,9 +169,9 @@ impl TrainingState {
         watch.lap(|timing| &mut timing.forward);
 
         let trained = PerModel {
-            propensity: trains_propensity.then_some(&outputs.propensity.rows),
-            prediction: &outputs.prediction.rows,
-            imputation: outputs.imputation.as_ref().map(|scores| &scores.rows),
+            propensity: trains_propensity.then_some(&outputs.propensity.weights),
+            prediction: &outputs.prediction.weights,
+            imputation: outputs.imputation.as_ref().map(|scores| &scores.weights),
         };
         let gradients = trained.gradients(&total);
         let norms = gradients.named().map(|(name, gradients)| (name, gradients.norm()));
@@ -238,7 +238,7 @@ pub fn fit_propensity(
             let batch = batch?;
             let scores = Scores::with(models.propensity.rows(&batch).tracked(), batch.layout, spec.precision);
             let loss = point_loss(spec.loss.propensity_loss, &scores.logit, &batch.treated).mean(None::<Kind>);
-            optimizer.step(&mut models.propensity, &batch.rows, &scores.rows.gradients(&loss))?;
+            optimizer.step(&mut models.propensity, &batch.rows, &scores.weights.gradients(&loss))?;
         }
     }
     if models.propensity.weights().any(|weights| weights.isfinite().all().int64_value(&[]) == 0) {

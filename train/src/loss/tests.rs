@@ -165,9 +165,9 @@ impl Case {
         let named = terms.names().into_iter().zip(values).collect();
 
         let tracked = PerModel {
-            propensity: Some(&outputs.propensity.rows),
-            prediction: &outputs.prediction.rows,
-            imputation: outputs.imputation.as_ref().map(|scores| &scores.rows),
+            propensity: Some(&outputs.propensity.weights),
+            prediction: &outputs.prediction.weights,
+            imputation: outputs.imputation.as_ref().map(|scores| &scores.weights),
         };
         let gradients = tracked.gradients(&total);
         let weights = gradients.named().map(|(_, Gradients { own, head, .. })| {

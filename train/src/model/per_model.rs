@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::{Gradients, Rows};
+use super::{BatchWeights, Gradients};
 
 /// A value for each model that is trained.
 #[derive(Debug, Clone, Copy)]
@@ -42,8 +42,8 @@ impl<T> PerModel<T> {
     }
 }
 
-impl PerModel<&Rows> {
-    /// The gradients of `loss`, a scalar, at these weights, which are [tracked](Rows::tracked).
+impl PerModel<&BatchWeights> {
+    /// The gradients of `loss`, a scalar, at these weights, which are [tracked](BatchWeights::tracked).
     pub fn gradients(self, loss: &Tensor) -> PerModel<Gradients> {
         let leaves: Vec<&Tensor> = self.named().flat_map(|(_, rows)| rows.tensors()).collect();
         let mut gradients = Tensor::run_backward(&[loss], &leaves, false, false).into_iter();
