@@ -233,6 +233,7 @@ async fn check_expectations(
 
 #[cfg(test)]
 mod tests {
+    use datafusion::arrow::datatypes::Int64Type;
     use datafusion::prelude::{col, lit};
 
     use super::*;
@@ -291,5 +292,84 @@ mod tests {
         let unknown = context(&expect.replace("DISTINCT u)\" = 2", "DISTINCT w)\" = 2"));
         let error = unknown.open_table("log").await.unwrap_err().to_string();
         assert!(error.contains("[tables.log.expect]") && error.contains('w'), "{error}");
+    }
+
+    /// The sum of `x` over `table`.
+    async fn sum(context: &JobContext, table: &str) -> String {
+        let sum = context.query("q", &format!("SELECT sum(x) AS s FROM {table}")).await.unwrap();
+        let sum = sum.collect().await.unwrap()[0].column(0).as_primitive::<Int64Type>().value(0);
+        sum.to_string()
+    }
+
+    #[tokio::test]
+    async fn tables_of_a_job_lie_beside_those_of_a_host() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ours.csv");
+        std::fs::write(&path, "x\n1\n2\n").unwrap();
+        let host = SessionContext::new();
+        for (name, value) in [("theirs", 10), ("both", 100)] {
+            host.sql(&format!("CREATE TABLE {name} AS SELECT {value} AS x")).await.unwrap().collect().await.unwrap();
+        }
+        let job = format!("name = \"guest\"\ntables.ours.url = \"{0}\"\ntables.both.url = \"{0}\"", path.display());
+        let job = Job::parse(&job, &[]).unwrap();
+        let context = JobContext::builder(job).session(host.clone()).build().unwrap();
+
+        assert_eq!(sum(&context, "ours").await, "3");
+        assert_eq!(sum(&context, "theirs").await, "10");
+        assert_eq!(sum(&context, "both").await, "3");
+        assert_eq!(sum(&context, "datafusion.public.both").await, "100");
+        assert_eq!(sum(&context, &format!("'{}'", path.display())).await, "3");
+        context.query("q", "SELECT bmse(true, 0.5, 1)").await.unwrap();
+
+        let late = host.sql("CREATE TABLE late AS SELECT 7 AS x").await.unwrap();
+        late.collect().await.unwrap();
+        assert_eq!(sum(&context, "late").await, "7");
+        context.session.sql("CREATE VIEW made AS SELECT 2 * x AS x FROM ours").await.unwrap();
+        assert_eq!(sum(&context, "made").await, "6");
+        assert_eq!(sum(&context, "counterweight.job.made").await, "6");
+
+        let public = host.catalog("datafusion").unwrap().schema("public").unwrap();
+        let mut names = public.table_names();
+        names.sort();
+        assert_eq!(names, ["both", "late", "theirs"], "the host has what it had");
+        assert!(host.sql("SELECT * FROM ours").await.is_err());
+        assert!(host.sql("SELECT bmse(true, 0.5, 1)").await.is_err());
+        let once_more = JobContext::builder(Job::parse("name = \"other\"", &[]).unwrap()).session(host);
+        assert!(once_more.build().unwrap().query("q", "SELECT * FROM ours").await.is_err());
+    }
+
+    /// An operator of a host's, in the place of the one that trains.
+    struct Trainer;
+
+    #[async_trait]
+    impl Operator for Trainer {
+        fn name(&self) -> &str {
+            "train"
+        }
+
+        async fn check(&self, _: &JobContext) -> Vec<crate::operator::Finding> {
+            Vec::new()
+        }
+
+        async fn run(&self, _: &JobContext) -> Result<crate::operator::Report> {
+            Err(Error::Interrupted)
+        }
+    }
+
+    #[tokio::test]
+    async fn an_operator_of_a_host_takes_the_place_of_ours() {
+        let job = "name = \"x\"\n[audit.a]\nquery = \"SELECT 1\"\n[train]\noutput = \"m\"\npreset = \"ips-v2\"\n\
+                   data.train = \"SELECT 1\"\ndata.validation = \"SELECT 1\"";
+        let context = JobContext::builder(Job::parse(job, &[]).unwrap()).operator(Arc::new(Trainer)).build().unwrap();
+        let names: Vec<&str> = context.operators().iter().map(|operator| operator.name()).collect();
+        assert_eq!(names, ["train", "audit"]);
+        assert!(matches!(context.operators()[0].run(&context).await, Err(Error::Interrupted)));
+
+        let child = context.child();
+        child.interrupt.cancel();
+        assert!(!context.interrupt.is_cancelled());
+        let child = context.child();
+        context.interrupt.cancel();
+        assert!(child.interrupt.is_cancelled());
     }
 }

@@ -29,10 +29,10 @@ pub(crate) use json_schema::json_schema_of;
 pub(crate) use read::{parse_toml, read};
 pub use roles::{ColumnKind, Columns, Role};
 pub use schema::{
-    AdamKind, AdamSpec, AuditSpec, CheckpointSpec, Curve, DataSpec, DeviceSpec, Embeddings, EvaluationSpec, HeadKind,
-    ImputedError, JobFile, Lambda, LossSpec, Method, Metric, ModelKind, ModelSpec, OptimizerSpec, Phi, PointLoss,
-    Population, Precision, PropensitySource, PropensitySpec, Regularizer, Schedule, ScoreSpec, Shape, TableSpec,
-    TrainSpec, Unknown,
+    AdamKind, AdamSpec, AuditSpec, CheckpointSpec, Curve, DataSpec, DeviceSpec, Embeddings, EstimateFormula,
+    EvaluationSpec, HeadKind, ImputedError, JobFile, Lambda, LossSpec, Method, MethodInfo, Metric, ModelKind,
+    ModelSpec, OptimizerSpec, Phi, PointLoss, Population, Precision, PropensitySource, PropensitySpec, Regularizer,
+    Schedule, ScoreSpec, Shape, TableSpec, TrainSpec, Unknown, methods_markdown,
 };
 
 /// A job whose file makes sense: what its sections say is read from it as from a [`JobFile`], and cannot be changed.

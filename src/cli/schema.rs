@@ -24,6 +24,8 @@ enum File {
     Job,
     /// An experiment file
     Experiment,
+    /// No file: the page of the training methods, in Markdown
+    Methods,
 }
 
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
@@ -39,6 +41,7 @@ pub(super) fn run(args: SchemaArgs) -> Result<()> {
     let (name, schema) = match args.file {
         File::Job => ("job", job::json_schema()?),
         File::Experiment => ("experiment", experiment::json_schema()),
+        File::Methods => return print(&job::methods_markdown()?),
     };
     print(&match args.format {
         Format::Json => serde_json::to_string_pretty(&schema).map_err(std::io::Error::from)? + "\n",

@@ -9,9 +9,8 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value as Json, json};
 use toml::{Table as Toml, Value};
 
-use super::JobFile;
-use super::load::{METHODS, PRESETS, preset};
-use super::read::parse_toml;
+use super::load::{PRESETS, preset};
+use super::{JobFile, Method};
 use crate::error::Result;
 
 /// The JSON Schema of a job file as it is written: what a preset may supply is not required, and where text has to
@@ -36,7 +35,7 @@ pub fn json_schema() -> Result<Json> {
     for (name, _) in PRESETS {
         not_required(&mut schema, "/definitions/TrainSpec", &preset(name)?);
     }
-    describe_entailed(&mut schema["definitions"]["LossSpec"]["properties"], &parse_toml(METHODS)?);
+    describe_entailed(&mut schema["definitions"]["LossSpec"]["properties"]);
     Ok(schema)
 }
 
@@ -149,11 +148,12 @@ fn describe(schema: &mut Json, paragraph: &str) {
 }
 
 /// Adds to each key's description the values that methods entail.
-fn describe_entailed(properties: &mut Json, methods: &Toml) {
-    let mut entailed: BTreeMap<&String, BTreeMap<String, Vec<String>>> = BTreeMap::new();
-    for (method, settings) in methods {
-        for (key, value) in settings.as_table().into_iter().flatten() {
-            entailed.entry(key).or_default().entry(value.to_string()).or_default().push(format!("`{method}`"));
+fn describe_entailed(properties: &mut Json) {
+    let mut entailed: BTreeMap<String, BTreeMap<String, Vec<String>>> = BTreeMap::new();
+    for method in Method::ALL {
+        let name = format!("`{}`", method.info().name);
+        for (key, value) in method.defaults() {
+            entailed.entry(key).or_default().entry(value.to_string()).or_default().push(name.clone());
         }
     }
     for (key, values) in entailed {

@@ -98,11 +98,11 @@ fn a_method_entails_settings_that_the_job_may_change() {
         let set: Vec<_> = set.iter().map(|&text| text.to_owned()).collect();
         Value::try_from(&Job::parse(&job, &set).unwrap().train.as_ref().unwrap().loss).unwrap()
     };
-    let methods: Toml = toml::from_str(super::load::METHODS).unwrap();
-    for (method, entailed) in &methods {
-        let loss = loss(&[&format!("train.loss.method={method}")]);
-        for (key, value) in entailed.as_table().unwrap() {
-            assert_eq!(&loss[key], value, "{method}.{key}");
+    for method in Method::ALL {
+        let name = method.info().name;
+        let loss = loss(&[&format!("train.loss.method={name}")]);
+        for (key, value) in method.defaults() {
+            assert_eq!(loss[&key], value, "{name}.{key}");
         }
     }
     let ours = loss(&["train.loss.method=ips", "train.loss.stop_gradient=false"]);

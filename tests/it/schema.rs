@@ -9,12 +9,13 @@ use serde_json::{Value, json};
 use crate::support::{counterweight, repository, succeed};
 
 #[test]
-fn the_committed_schemas_and_the_key_reference_are_current() {
+fn the_committed_schemas_and_references_are_current() {
     for (arguments, path) in [
         ("job", "docs/job.schema.json"),
         ("experiment", "docs/experiment.schema.json"),
         ("job --format markdown", "docs/job-reference.md"),
         ("experiment --format markdown", "docs/experiment-reference.md"),
+        ("methods", "docs/methods.md"),
     ] {
         let generated = succeed(counterweight().arg("schema").args(arguments.split(' ')));
         let committed = fs::read_to_string(repository(path)).unwrap_or_default();

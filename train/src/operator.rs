@@ -1,4 +1,5 @@
-use std::fmt::Write;
+mod report;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,8 +11,8 @@ use tokio::runtime::Handle;
 use tokio::task::JoinError;
 use url::Url;
 
-use crate::artifact::checkpoint::{Description, Files, vocabulary_file};
-use crate::artifact::resume::{ResumePoint, Run};
+use crate::artifact::checkpoint::{Checkpoints, Run};
+use crate::artifact::model_folder::{Description, Files, vocabulary_file};
 use crate::data::population::{Covariates, Listing};
 use crate::data::sampler::{BlockSampler, Prefetch, RowSampler, RowSource, Sampler};
 use crate::data::vocabulary::Vocabulary;
@@ -19,8 +20,9 @@ use crate::data::{DataSet, Evaluation, RowStream, TRAIN, Training, read, scan};
 use crate::device::{device, device_name};
 use crate::fit::ensemble::{Ensemble, EnsembleState, fit_ensemble};
 use crate::fit::evaluation::{EvaluationSet, population_bmse};
+use crate::fit::models::Models;
 use crate::fit::threads::Threads;
-use crate::fit::trainer::{Fitted, Models, TrainingState, fit_propensity};
+use crate::fit::trainer::{Fitted, TrainingState, fit_propensity};
 use crate::propensity::logistic;
 use crate::propensity::naive_bayes::NaiveBayes;
 use counterweight::context::JobContext;
@@ -98,19 +100,19 @@ impl Operator for TrainOperator {
         let names = [user_file.0.file.as_str(), item_file.0.file.as_str()];
         let run = Run::new(&context.job, &device_name(device), &record, names)?;
         let every = Duration::from_secs(spec.checkpoint.every_seconds);
-        let mut point = ResumePoint::open(&context.storage, &output, run.clone(), every).await?;
-        if spec.checkpoint.resume && point.epochs().is_none() {
+        let mut checkpoints = Checkpoints::open(&context.storage, &output, run.clone(), every).await?;
+        if spec.checkpoint.resume && checkpoints.epochs().is_none() {
             let manifest = Manifest::read(&context.storage, &output).await.ok();
             if let Some(manifest) = manifest.filter(|manifest| run.has_made(manifest)) {
-                point.remove().await;
+                checkpoints.remove().await;
                 return Ok(finished(&manifest, &output));
             }
         }
-        let state = unfinished(spec, &mut point, device).await?;
+        let state = unfinished(spec, &mut checkpoints, device).await?;
 
         let (job, handle) = (context.clone(), Handle::current());
-        let work = move || learn(&job, train, data, device, state, point, handle);
-        let (learned, point) = tokio::task::spawn_blocking(work).await.map_err(stopped)??;
+        let work = move || learn(&job, train, data, device, state, checkpoints, handle);
+        let (learned, checkpoints) = tokio::task::spawn_blocking(work).await.map_err(stopped)??;
 
         let about = Description {
             model: spec.model.clone(),
@@ -127,12 +129,12 @@ impl Operator for TrainOperator {
             "training": &about.training,
             "seconds": start.elapsed().as_secs_f64(),
         });
-        let text = render(&about, &users, &items, unknown);
+        let text = report::render(&about, &users, &items, unknown);
         let stop = about.training.stop.clone();
         let files = Files::new(&learned.models, user_file, item_file, about)?;
         let outputs = files.write(&context.storage, &output).await?;
         if stop.is_good() {
-            point.remove().await;
+            checkpoints.remove().await;
         }
         if let Stop::Diverged(divergence) = stop {
             return Err(divergence).context(|| format!("the best models so far are at {output}"));
@@ -149,16 +151,16 @@ async fn validate(context: &JobContext) -> Result<()> {
 }
 
 /// The state that an unfinished run kept, where it is to be resumed.
-async fn unfinished(spec: &TrainSpec, point: &mut ResumePoint, device: Device) -> Result<Option<EnsembleState>> {
-    match (spec.checkpoint.resume, point.epochs()) {
-        (true, Some(epoch)) => tracing::info!(epoch, "going on after the last epoch that an unfinished run kept"),
-        (true, None) => tracing::info!("there is no unfinished run: training from the start"),
+async fn unfinished(spec: &TrainSpec, checkpoints: &mut Checkpoints, device: Device) -> Result<Option<EnsembleState>> {
+    match (spec.checkpoint.resume, checkpoints.epochs()) {
+        (true, Some(epoch)) => tracing::info!(epoch, "resuming after the last epoch of an unfinished run"),
+        (true, None) => tracing::info!("no unfinished run: training from the start"),
         (false, Some(epoch)) => {
-            tracing::info!(epoch, "training anew, though an unfinished run could be resumed with --resume");
+            tracing::info!(epoch, "training from the start; --resume would resume an unfinished run");
         }
         (false, None) => {}
     }
-    if spec.checkpoint.resume { point.load(spec, device).await } else { Ok(None) }
+    if spec.checkpoint.resume { checkpoints.load(spec, device).await } else { Ok(None) }
 }
 
 /// The report of a run that has nothing left to do.
@@ -248,16 +250,16 @@ struct Learned {
     training: TrainingRecord,
 }
 
-/// Trains on this thread, from `state` on if there is one, and gives `point` back.
+/// Trains on this thread, from `state` on if there is one, and gives `checkpoints` back.
 fn learn(
     context: &JobContext,
     set: DataSet,
     data: Data,
     device: Device,
     state: Option<EnsembleState>,
-    mut point: ResumePoint,
+    mut checkpoints: Checkpoints,
     runtime: Handle,
-) -> Result<(Learned, ResumePoint)> {
+) -> Result<(Learned, Checkpoints)> {
     let (job, spec) = (&*context.job, section(context)?);
     let Data { training, validation, test, uniform, covariates } = data;
     let validation = EvaluationSet::new(validation.rows, device);
@@ -299,8 +301,8 @@ fn learn(
             let (member, record) = (finished.len(), Box::new(record.clone()));
             context.events.emit(Event::Epoch { member, members, epochs, record });
         }
-        if let Err(error) = runtime.block_on(point.save(finished, state)) {
-            tracing::warn!("a killed run could not resume from here: {error}");
+        if let Err(error) = runtime.block_on(checkpoints.save(finished, state)) {
+            tracing::warn!("cannot write a checkpoint of this epoch: {error}");
         }
     };
     let ensemble = fit_ensemble(spec, job.seed, state, &*sampler, &validation, &context.interrupt, report)?;
@@ -321,7 +323,7 @@ fn learn(
     let test = test.map(|test| EvaluationSet::new(test.rows, device));
     let test = test.map(|test| test.evaluate(&models.prediction, spec.evaluation.k));
     let training = TrainingRecord { device: device_name(device), stop, members, validation, test };
-    Ok((Learned { models, training }, point))
+    Ok((Learned { models, training }, checkpoints))
 }
 
 /// How many pairs the population has.
@@ -412,65 +414,4 @@ fn stopped(error: JoinError) -> Error {
         Some(message) => Error::Engine(TchError::Torch(message.clone()).into()),
         None => std::panic::resume_unwind(panic),
     }
-}
-
-fn render(about: &Description, users: &Vocabulary, items: &Vocabulary, unknown: [usize; 2]) -> String {
-    let Description { data, training, .. } = about;
-    let seconds: f64 = training.epochs().map(|record| record.seconds).sum();
-    let mut text = format!(
-        "trained on {} rows ({} treated), {} users, {} items, on {}\n",
-        data.train.rows,
-        data.train.treated,
-        users.len(),
-        items.len(),
-        training.device
-    );
-    let epochs = training.epochs().count();
-    let reason = match &training.stop {
-        Stop::Epochs => "all done".to_owned(),
-        Stop::Patience => "the validation metric stopped improving".to_owned(),
-        Stop::Interrupted { epoch } => format!("interrupted at epoch {epoch}"),
-        Stop::Diverged(divergence) => format!("diverged at epoch {}", divergence.epoch),
-    };
-    let best = training.members.iter().map(|member| member.best_epoch.to_string()).collect::<Vec<_>>().join(", ");
-    let kept = match training.members.len() {
-        1 => format!("these are the weights of epoch {best}"),
-        members => format!("these are the means of {members} models, at their epochs {best}"),
-    };
-    let _ = writeln!(text, "{epochs} epochs, {:.3} s each; {reason}; {kept}\n", seconds / epochs.max(1) as f64);
-    if let Some(times) = mean_timing(training) {
-        let _ = writeln!(text, "of an epoch's seconds: {times}\n");
-    }
-    let _ = writeln!(
-        text,
-        "{:<12}{:>8}{:>8}{:>8}{:>8}{:>10}{:>8}{:>9}",
-        "", "rows", "AUC", "Recall", "NDCG", "log loss", "MSE", "BMSE"
-    );
-    let sets = [
-        ("validation", Some(&data.validation), Some(&training.validation), unknown[0]),
-        ("test", data.test.as_ref(), training.test.as_ref(), unknown[1]),
-    ];
-    for (name, data, metrics, unknown) in sets {
-        let (Some(data), Some(metrics)) = (data, metrics) else { continue };
-        let Metrics { auc, recall, ndcg, log_loss, mse, bmse } = metrics;
-        let show = |value: &Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"));
-        let bmse = bmse.map_or_else(|| "-".to_owned(), |bmse| format!("{bmse:.2e}"));
-        let rows = data.treated;
-        let [auc, recall, ndcg, log_loss, mse] = [auc, recall, ndcg, log_loss, mse].map(show);
-        let _ = write!(text, "{name:<12}{rows:>8}{auc:>8}{recall:>8}{ndcg:>8}{log_loss:>10}{mse:>8}{bmse:>9}");
-        let _ = match unknown {
-            0 => writeln!(text),
-            _ => writeln!(text, "  ({unknown} rows of unknown users or items left out)"),
-        };
-    }
-    text
-}
-
-/// The mean seconds of each part of an epoch, where they were recorded.
-fn mean_timing(training: &TrainingRecord) -> Option<String> {
-    let timings: Vec<_> = training.epochs().filter_map(|record| record.timing).collect();
-    let names = timings.first()?.parts().map(|(name, _)| name);
-    let mean = |part: usize| timings.iter().map(|timing| timing.parts()[part].1).sum::<f64>() / timings.len() as f64;
-    let parts = names.iter().enumerate().map(|(part, name)| format!("{name} {:.4}", mean(part)));
-    Some(parts.collect::<Vec<_>>().join(", "))
 }

@@ -16,16 +16,17 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use crate::TrainOperator;
-use crate::artifact::checkpoint::{Checkpoint, Description, Files, vocabulary_file};
-use crate::artifact::resume::{ResumePoint, Run};
+use crate::artifact::checkpoint::{Checkpoints, Run};
+use crate::artifact::model_folder::{Description, Files, TrainedModel, vocabulary_file};
 use crate::data::population::Covariates;
 use crate::data::sampler::{Batch, Batches, BlockSampler, Prefetch, Row, RowSampler, RowSource, Sampler};
 use crate::data::vocabulary::Vocabulary;
 use crate::data::{DataSet, RowStream, read, scan};
 use crate::fit::ensemble::{Ensemble, EnsembleState, fit_ensemble};
-use crate::fit::evaluation::{EvaluationSet, logits};
-use crate::fit::trainer::{Fitted, Models, TrainingState, fit, fit_propensity};
-use crate::model::Model;
+use crate::fit::evaluation::EvaluationSet;
+use crate::fit::models::Models;
+use crate::fit::trainer::{Fitted, TrainingState, fit, fit_propensity};
+use crate::model::{Model, logits};
 use crate::propensity::logistic;
 use counterweight::context::JobContext;
 use counterweight::error::{Error, Result};
@@ -178,7 +179,7 @@ async fn shared_embeddings_teach_every_model() {
 
     let context = context(folder.path(), &set).unwrap();
     let url = parse_url(folder.path().join("model").to_str().unwrap()).unwrap();
-    let read = Checkpoint::read(&context.storage, &url, Device::Cpu).await.unwrap().models;
+    let read = TrainedModel::read(&context.storage, &url, Device::Cpu).await.unwrap().models;
     let fitted = fit_rows(&spec(&set), 0, 0).unwrap().models;
     let log = rows(3000, 2);
     let auc = |model: &Model| {
@@ -247,7 +248,7 @@ async fn the_covariates_of_a_population_reach_its_propensities() {
     assert!(manifest.data.covariates.is_some());
     let context = context(folder.path(), &[]).unwrap();
     let url = parse_url(folder.path().join("model").to_str().unwrap()).unwrap();
-    let model = Checkpoint::read(&context.storage, &url, Device::Cpu).await.unwrap();
+    let model = TrainedModel::read(&context.storage, &url, Device::Cpu).await.unwrap();
     assert_eq!(manifest.tensors["propensity.user_embedding"], [40, 0]);
 
     // Text ids are in the order of text.
@@ -461,7 +462,7 @@ async fn a_reloaded_model_scores_as_it_did() {
     let (folder, manifest) = train(&["train.loss.method=dr-v2"]).await;
     let context = context(folder.path(), &[]).unwrap();
     let url = parse_url(folder.path().join("model").to_str().unwrap()).unwrap();
-    let model = Checkpoint::read(&context.storage, &url, Device::Cpu).await.unwrap();
+    let model = TrainedModel::read(&context.storage, &url, Device::Cpu).await.unwrap();
     let sql = context.job.train.as_ref().unwrap().data.test.clone().unwrap();
     let set = DataSet::plan(&context, "train.data.test", &sql).await.unwrap();
     let test = read(&set, &model.users, &model.items).await.unwrap();
@@ -862,9 +863,9 @@ fn timing_splits_an_epoch_where_it_is_asked_for() {
     assert_eq!(fitted.history[0].timing, None);
 }
 
-async fn point(storage: &Arc<Storage>, job: &Job, every: Duration) -> ResumePoint {
+async fn point(storage: &Arc<Storage>, job: &Job, every: Duration) -> Checkpoints {
     let run = Run::new(job, "cpu", &DataRecord::default(), ["users", "items"]).unwrap();
-    ResumePoint::open(storage, &parse_url("memory:///model").unwrap(), run, every).await.unwrap()
+    Checkpoints::open(storage, &parse_url("memory:///model").unwrap(), run, every).await.unwrap()
 }
 
 /// A history but for its clock.
@@ -893,7 +894,7 @@ fn what_is_kept_at_any_epoch_leads_to_the_same_end() {
             Job::parse(LOG, &set).unwrap()
         };
         let (plain, ahead) = (log(), Prefetch::new(Box::new(log())));
-        let go_on = |job: &Job, sampler: &dyn Sampler, point: &mut ResumePoint| {
+        let go_on = |job: &Job, sampler: &dyn Sampler, point: &mut Checkpoints| {
             ensemble(sampler, job, point, 0).unwrap().members.pop().unwrap()
         };
         let storage = || Arc::new(Storage::new([]));
@@ -924,7 +925,7 @@ fn what_is_kept_at_any_epoch_leads_to_the_same_end() {
 }
 
 /// The ensemble that `sampler` gives, interrupted after so many epochs; `point` keeps and gives its state.
-fn ensemble(sampler: &dyn Sampler, job: &Job, point: &mut ResumePoint, interrupt_after: usize) -> Result<Ensemble> {
+fn ensemble(sampler: &dyn Sampler, job: &Job, point: &mut Checkpoints, interrupt_after: usize) -> Result<Ensemble> {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let spec = job.train.as_ref().unwrap();
     let state = runtime.block_on(point.load(spec, Device::Cpu)).unwrap();
@@ -1138,7 +1139,7 @@ async fn a_model_replaces_another_whole() {
         for seed in 2..=4 {
             let (next, models) = files(seed, 5);
             let rewritten = next.write(&storage, &url).await.unwrap();
-            let read = Checkpoint::read(&storage, &url, Device::Cpu).await.unwrap();
+            let read = TrainedModel::read(&storage, &url, Device::Cpu).await.unwrap();
             assert!(same(&read.models, &models));
             assert_eq!((read.users.len(), read.items.len()), (3, 5));
             let pair = [Row { user: 2, item: 4, treated: true, outcome: 0.0, propensity: None }];
@@ -1169,7 +1170,7 @@ async fn a_model_whose_manifest_names_no_head_is_a_dot_product() {
         let model = manifest["model"].as_object_mut().unwrap();
         assert!(model.remove("head").is_some() && model.remove("hidden").is_some());
         overwrite(&storage, &written[3], manifest.to_string().as_bytes()).await;
-        let read = Checkpoint::read(&storage, &url, Device::Cpu).await.unwrap();
+        let read = TrainedModel::read(&storage, &url, Device::Cpu).await.unwrap();
         assert!(same(&read.models, &models));
         assert_eq!(read.manifest.model.head, counterweight::job::HeadKind::Dot);
     }
@@ -1179,15 +1180,15 @@ async fn a_model_whose_manifest_names_no_head_is_a_dot_product() {
 async fn a_damaged_or_absent_model_is_named() {
     let storage = Storage::new([]);
     let url = parse_url("memory:///models/b").unwrap();
-    let error = Checkpoint::read(&storage, &url, Device::Cpu).await.unwrap_err().to_string();
+    let error = TrainedModel::read(&storage, &url, Device::Cpu).await.unwrap_err().to_string();
     assert!(error.contains("no model at memory:///models/b"), "{error}");
 
     let written = files(1, 4).0.write(&storage, &url).await.unwrap();
     overwrite(&storage, &written[0], b"other").await;
-    let error = Checkpoint::read(&storage, &url, Device::Cpu).await.unwrap_err().to_string();
+    let error = TrainedModel::read(&storage, &url, Device::Cpu).await.unwrap_err().to_string();
     assert!(error.contains(written[0].as_str()) && error.contains("damaged"), "{error}");
 
     overwrite(&storage, &written[3], br#"{"format": 2}"#).await;
-    let error = Checkpoint::read(&storage, &url, Device::Cpu).await.unwrap_err().to_string();
+    let error = TrainedModel::read(&storage, &url, Device::Cpu).await.unwrap_err().to_string();
     assert!(error.contains("format 2") && error.contains("format 1"), "{error}");
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use toml::Table as Toml;
 
-pub(super) use preset::{METHODS, PRESETS, preset};
+pub(super) use preset::{PRESETS, preset};
 
 use super::read::{parse_toml, read};
 use super::{HeadKind, Job, JobSource, ModelSpec, TrainSpec};
@@ -27,7 +27,7 @@ impl Job {
         }
         variables::substitute(&mut table)?;
         preset::merge_preset(&mut table)?;
-        preset::merge_method(&mut table)?;
+        preset::merge_method(&mut table);
         let hidden_is_given = gives_hidden(&table);
         let source = JobSource { text: text.to_owned(), assignments: assignments.to_vec() };
         let job = Self::new(read("the job file", table)?, source)?;

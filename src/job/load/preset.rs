@@ -3,6 +3,7 @@
 use toml::{Table as Toml, Value};
 
 use crate::error::{Context, Result, invalid};
+use crate::job::Method;
 use crate::job::read::{hint, parse_toml};
 
 /// Every preset of `[train]`, by name.
@@ -32,9 +33,6 @@ pub(in crate::job) const PRESETS: [(&str, &str); 23] = [
     ("kuairec-dr-v2", include_str!("../presets/kuairec-dr-v2.toml")),
 ];
 
-/// What `[train.loss]` holds where neither the job nor its preset says otherwise, by method.
-pub(in crate::job) const METHODS: &str = include_str!("../methods.toml");
-
 /// The settings of the preset of that name, those of presets that it builds on filled in.
 ///
 /// # Errors
@@ -61,15 +59,12 @@ pub(super) fn merge_preset(job: &mut Toml) -> Result<()> {
 }
 
 /// Puts what `train.loss.method` entails under the settings of the job and its preset.
-pub(super) fn merge_method(job: &mut Toml) -> Result<()> {
-    let Some(Value::Table(train)) = job.get_mut("train") else { return Ok(()) };
-    let Some(Value::Table(loss)) = train.get_mut("loss") else { return Ok(()) };
-    let Some(Value::String(method)) = loss.get("method") else { return Ok(()) };
-    let mut methods = parse_toml(METHODS).context(|| "methods.toml")?;
-    if let Some(Value::Table(entailed)) = methods.remove(method) {
-        merge_under(loss, entailed);
+pub(super) fn merge_method(job: &mut Toml) {
+    let Some(Value::Table(train)) = job.get_mut("train") else { return };
+    let Some(Value::Table(loss)) = train.get_mut("loss") else { return };
+    if let Some(method) = loss.get("method").and_then(Value::as_str).and_then(Method::named) {
+        merge_under(loss, method.defaults());
     }
-    Ok(())
 }
 
 fn merge_under(over: &mut Toml, under: Toml) {

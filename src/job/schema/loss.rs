@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Lambda, one};
+use super::{EstimateFormula, Lambda, Method, one};
 use crate::error::{Result, invalid};
 use crate::job::validate::non_negative;
 
@@ -82,70 +82,6 @@ fn propensity_clip() -> f64 {
 
 fn odds_ratio_bound() -> f64 {
     2.0
-}
-
-/// What is minimised, by the name that the literature gives it.
-///
-/// Every method has a propensity model, which L_p trains, so that `score` gives propensities whatever the method. The
-/// formulas are those of the estimate of the ideal loss; where ê occurs an imputation model is trained by L_e, the mean of
-/// o·(ê − e)²/p̂ unless said otherwise.
-///
-/// Whose gradient trains what is decided by `stop_gradient` and `stop_imputation_gradient`; where a job says nothing of
-/// them, of `ctcvr_weight`, `lambda` or `imputed_error`, the method decides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Method {
-    /// Σ o·e / Σ o: the models are fitted to what is seen, without a propensity (Koren et al., *Computer* 2009; "MF" in
-    /// the tables of Li et al.). It trains them as Σ o·e / n does, of which it is a multiple.
-    Naive,
-    /// mean(o·e/p̂) (Schnabel et al., ICML 2016).
-    Ips,
-    /// Σ(o·e/p̂) / Σ(o/p̂) (Swaminathan and Joachims, NeurIPS 2015).
-    Snips,
-    /// mean(o·e + (1 − o)·ê), with L_e = mean(o·(ê − e)²) (Steck, KDD 2010). No propensity in it.
-    Eib,
-    /// mean(ê + o·(e − ê)/p̂), each model with a loss of its own: DR-JL (Wang et al., ICML 2019). There the models take
-    /// turns; here each step moves them all, from where they were before it.
-    Dr,
-    /// `dr` whose L_e = mean(o·(1 − p̂)/p̂²·(ê − e)²) is the variance of the estimate (Guo et al., SIGIR 2021).
-    Mrdr,
-    /// Σ(o·e/p̂) / Σ(o/p̂), which is doubly robust while mean((1 − o/p̂)(ê − mean ê)) = 0: the square of that mean, the
-    /// stabilisation, trains the propensities (Li et al., ICLR 2023).
-    StableDr,
-    /// max over w of mean(o·e·w), 1 + (1/p̂ − 1)/Γ ≤ w ≤ 1 + (1/p̂ − 1)·Γ: the worst that a hidden confounder can do that
-    /// moves the odds of treatment by a factor of at most Γ (Ding et al., KDD 2022).
-    RdIps,
-    /// max over w of mean(ê + o·(e − ê)·w), and L_e = max over w of mean(o·(ê − e)²·w), with the bounds of `rd-ips`
-    /// (Ding et al., KDD 2022).
-    RdDr,
-    /// No estimate: the click-and-convert loss alone trains the prediction (Ma et al., SIGIR 2018).
-    Esmm,
-    /// `ips` whose estimate trains the propensities too: Multi-IPW (Zhang et al., WWW 2020).
-    MultiIps,
-    /// `dr` whose estimate and L_e train all three models (Zhang et al., WWW 2020).
-    MultiDr,
-    /// `ips` + α·click-and-convert loss (Wang et al., SIGIR 2022).
-    Escm2Ips,
-    /// `dr` + α·click-and-convert loss, its estimate and L_e training prediction and imputation (Wang et al., SIGIR 2022).
-    Escm2Dr,
-    /// IPS + λ·BMSE (Li et al., ICML 2023).
-    IpsV2,
-    /// DR + λ·BMSE (Li et al., ICML 2023).
-    DrV2,
-}
-
-impl Method {
-    /// Whether it has an imputation model.
-    pub fn imputes(self) -> bool {
-        use Method::{Dr, DrV2, Eib, Escm2Dr, Mrdr, MultiDr, RdDr, StableDr};
-        matches!(self, Eib | Dr | Mrdr | StableDr | RdDr | MultiDr | Escm2Dr | DrV2)
-    }
-
-    /// Whether its estimate is a mean over all pairs of what each gives; else it is a ratio of two such means, or there is
-    /// none.
-    pub fn estimates_by_mean(self) -> bool {
-        !matches!(self, Self::Naive | Self::Snips | Self::StableDr | Self::Esmm)
-    }
 }
 
 /// What keeps the propensities from extremes, or makes them balance.
@@ -241,8 +177,12 @@ impl LossSpec {
         if !(self.odds_ratio_bound >= 1.0 && self.odds_ratio_bound.is_finite()) {
             invalid!("train.loss.odds_ratio_bound = {}: give a number of at least 1", self.odds_ratio_bound);
         }
-        if self.method == Method::Esmm && self.ctcvr_weight == 0.0 {
-            invalid!("train.loss.ctcvr_weight = 0: nothing else trains the prediction of esmm; give a positive number");
+        let method = self.method.info();
+        if method.estimate == EstimateFormula::None && self.ctcvr_weight == 0.0 {
+            invalid!(
+                "train.loss.ctcvr_weight = 0: nothing else trains the prediction of {}; give a positive number",
+                method.name
+            );
         }
         Ok(())
     }
@@ -251,8 +191,9 @@ impl LossSpec {
     fn validate_optimal(&self) -> Result<()> {
         if !self.method.estimates_by_mean() {
             invalid!(
-                "train.loss.lambda = \"optimal\": the optimum is of an estimate that is a mean over all pairs, and \
-                 that of naive, snips, stable-dr or esmm is none; give a number or a schedule, or another train.loss.method"
+                "train.loss.lambda = \"optimal\": the optimum exists only for an estimate that is a mean over all pairs, \
+                 and {} has none; give a number or a schedule, or another train.loss.method",
+                self.method.info().name
             );
         }
         if self.regularizer != Regularizer::Bmse {

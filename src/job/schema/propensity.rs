@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Embeddings, Method, Phi, TrainSpec};
+use super::{Embeddings, Phi, TrainSpec};
 use crate::error::{Result, invalid};
 use crate::job::name_of;
 use crate::job::validate::{above_zero, positive};
@@ -75,10 +75,12 @@ impl TrainSpec {
                 loss.lambda
             );
         }
-        if loss.method == Method::StableDr {
+        let method = loss.method.info();
+        if method.stabilization.is_some() {
             invalid!(
-                "train.propensity.source = {name:?}: stable-dr trains the propensities by its stabilisation; set source = \
-                 \"joint\", or another method"
+                "train.propensity.source = {name:?}: {} trains the propensities by its stabilisation; set source = \
+                 \"joint\", or another method",
+                method.name
             );
         }
         if source.is_fitted_beforehand() && self.model.embeddings == Embeddings::Shared {

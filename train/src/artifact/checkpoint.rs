@@ -1,294 +1,280 @@
-//! A model folder: weights, vocabularies, and a manifest that says which files belong together.
+//! The checkpoint of an unfinished run, from which another run resumes it.
 //!
-//! Weights and vocabularies are named after their content, and `manifest.json`, written last, names them. Whoever reads
-//! the manifest finds the files it means, whole, also while a new model is being written over an old one.
+//! The folder `resume/` of the model folder holds files named after their content, and `state.toml`, written last, which
+//! names them: a reader finds the complete state of one epoch, no matter when the writer was killed. TOML, since it
+//! gives back every number as it was.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use chrono::Utc;
-use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::compute::concat_batches;
-use datafusion::arrow::datatypes::{DataType, Field, Schema};
-use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use object_store::ObjectStoreExt;
-use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
-use tch::{Device, Kind, Tensor};
+use safetensors::SafeTensors;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tch::Device;
 use url::Url;
 
-use crate::data::vocabulary::Vocabulary;
-use crate::error::Torch;
-use crate::fit::trainer::Models;
-use crate::model::{Head, Model};
+use crate::artifact::model_folder::{
+    content_name, deserialize, read_named, read_tensor, remove, serialize, to_safetensors, unreadable,
+};
+use crate::fit::ensemble::EnsembleState;
+use crate::fit::trainer::{Fitted, TrainingState};
 use counterweight::error::{Context, Error, Result, invalid};
-use counterweight::job::{LossSpec, ModelSpec};
-use counterweight::model::{DataRecord, FORMAT, MANIFEST, Manifest, TrainingRecord, VocabularyFile};
-use counterweight::output::{Outputs, parquet_bytes};
-use counterweight::storage::{Storage, child, is_not_found};
+use counterweight::job::{Job, TrainSpec, settings_of};
+use counterweight::model::{DataRecord, EpochRecord, Manifest, Stop};
+use counterweight::output::Outputs;
+use counterweight::storage::{Storage, child};
 
-/// How often a reader starts anew because the model was replaced under its hands.
-const ATTEMPTS: usize = 3;
+/// The version of the layout.
+const FORMAT: u32 = 1;
+const FOLDER: &str = "resume/";
+const STATE: &str = "state.toml";
 
-/// A model as it was trained.
-#[derive(Debug)]
-pub struct Checkpoint {
-    /// Its manifest.
-    pub manifest: Manifest,
-    /// The users.
-    pub users: Arc<Vocabulary>,
-    /// The items.
-    pub items: Arc<Vocabulary>,
-    /// The models.
-    pub models: Models,
-}
+/// Keys that say how long a run lasts.
+const LENGTH: [&str; 2] = ["train.evaluation.patience", "train.optimizer.epochs"];
 
-/// What a manifest says beside the names of files.
-#[derive(Debug)]
-pub struct Description {
-    /// The models.
-    pub model: ModelSpec,
-    /// The loss.
-    pub loss: LossSpec,
-    /// The data sets.
-    pub data: DataRecord,
-    /// How training went.
-    pub training: TrainingRecord,
-    /// The whole job.
-    pub job: serde_json::Value,
-}
+/// All that decides the weights of a run, by name: the keys of its job, what its queries gave, its device, the version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Run(BTreeMap<String, String>);
 
-/// The files of a model, not yet written.
-#[derive(Debug)]
-pub struct Files {
-    named: Vec<(String, Vec<u8>)>,
-    manifest: Manifest,
-}
-
-impl Files {
-    /// Lays out a model; `users` and `items` are what [`vocabulary_file`] gave.
-    pub(crate) fn new(
-        models: &Models,
-        users: (VocabularyFile, Vec<u8>),
-        items: (VocabularyFile, Vec<u8>),
-        about: Description,
-    ) -> Result<Self> {
-        let (weights, tensors) = serialize(models)?;
-        let weights = (content_name("weights", "safetensors", &weights), weights);
-        let ((user_file, user_bytes), (item_file, item_bytes)) = (users, items);
-        let versions = [("counterweight", env!("CARGO_PKG_VERSION")), ("datafusion", datafusion::DATAFUSION_VERSION)];
-        let Description { model, loss, data, training, job } = about;
-        let manifest = Manifest {
-            format: FORMAT,
-            created: Utc::now(),
-            versions: versions.map(|(name, version)| (name.to_owned(), version.to_owned())).into(),
-            model,
-            loss,
-            weights: weights.0.clone(),
-            tensors,
-            users: user_file.clone(),
-            items: item_file.clone(),
-            data,
-            training,
-            job,
-        };
-        Ok(Self { named: vec![weights, (user_file.file, user_bytes), (item_file.file, item_bytes)], manifest })
+impl Run {
+    /// The run of `job` on `device`; `vocabularies` are the names of the users' and items' files in a model folder.
+    pub(crate) fn new(job: &Job, device: &str, data: &DataRecord, vocabularies: [&str; 2]) -> Result<Self> {
+        let text = serde_json::to_string(job).map_err(std::io::Error::from)?;
+        // A number read from JSON may differ in its last bit, here as in a manifest.
+        let job = serde_json::from_str(&text).map_err(std::io::Error::from)?;
+        Ok(Self::from_parts(&job, device, data, vocabularies, env!("CARGO_PKG_VERSION")))
     }
 
-    /// Writes the model into `folder`, the manifest last, and then removes the files of the model that was there.
-    ///
-    /// Returns what was written.
-    pub async fn write(self, storage: &Storage, folder: &Url) -> Result<Vec<Url>> {
-        let before = Manifest::read(storage, folder).await.ok();
-        let ((), written) = Outputs::write(async |outputs| self.stage(storage, folder, &outputs).await).await?;
-        for old in before.iter().flat_map(Manifest::files) {
-            if !self.manifest.files().contains(&old) {
-                remove(storage, &child(folder, old)?).await;
+    /// The run that wrote `manifest`.
+    pub(crate) fn of(manifest: &Manifest) -> Self {
+        let version = manifest.versions.get("counterweight").map_or("", String::as_str);
+        let vocabularies = [manifest.users.file.as_str(), manifest.items.file.as_str()];
+        Self::from_parts(&manifest.job, &manifest.training.device, &manifest.data, vocabularies, version)
+    }
+
+    fn from_parts(job: &Value, device: &str, data: &DataRecord, [users, items]: [&str; 2], version: &str) -> Self {
+        let settings = settings_of(job).into_iter();
+        let mut run: BTreeMap<_, _> = settings.map(|(key, value)| (key, value.to_string())).collect();
+        run.insert("device".to_owned(), device.to_owned());
+        run.insert("the list of users".to_owned(), users.to_owned());
+        run.insert("the list of items".to_owned(), items.to_owned());
+        run.insert("the version of counterweight".to_owned(), version.to_owned());
+        for (key, set) in [
+            ("train", Some(&data.train)),
+            ("validation", Some(&data.validation)),
+            ("test", data.test.as_ref()),
+            ("uniform", data.uniform.as_ref()),
+        ] {
+            if let Some(set) = set {
+                let rows = format!("{} rows, {} of them treated, with hash {}", set.rows, set.treated, set.hash);
+                run.insert(format!("the data that train.data.{key} gives"), rows);
             }
         }
-        Ok(written)
+        if let Some(hash) = &data.covariates {
+            run.insert("the covariates that population.users and population.items give".to_owned(), hash.clone());
+        }
+        Self(run)
     }
 
-    async fn stage(&self, storage: &Storage, folder: &Url, outputs: &Outputs) -> Result<()> {
-        for (name, bytes) in &self.named {
-            outputs.put(storage, &child(folder, name)?, bytes).await?;
-        }
-        let mut manifest = serde_json::to_vec_pretty(&self.manifest).map_err(std::io::Error::from)?;
-        manifest.push(b'\n');
-        outputs.put(storage, &child(folder, MANIFEST)?, &manifest).await
+    /// The first key in which `now` differs from this run, with both values; keys in `but` may differ.
+    fn difference(&self, now: &Self, but: &[&str]) -> Option<String> {
+        let keys: BTreeSet<&String> = self.0.keys().chain(now.0.keys()).collect();
+        keys.into_iter().filter(|key| !but.contains(&key.as_str())).find_map(|key| {
+            let value = |run: &Self| run.0.get(key).cloned().unwrap_or_else(|| "not set".to_owned());
+            let (was, is) = (value(self), value(now));
+            (was != is).then(|| format!("{key} was {was} and is {is}"))
+        })
+    }
+
+    /// Whether `manifest` is of a run like this one that has ended well.
+    pub(crate) fn has_made(&self, manifest: &Manifest) -> bool {
+        manifest.training.stop.is_good() && self.difference(&Self::of(manifest), &[]).is_none()
     }
 }
 
-/// Removes a file that another has replaced; where that fails it stays, with a warning.
-pub(crate) async fn remove(storage: &Storage, url: &Url) {
-    let removed = async {
-        let (store, path) = storage.resolve(url)?;
-        Ok::<_, Error>(store.delete(&path).await?)
-    };
-    if let Err(error) = removed.await {
-        tracing::warn!("a file that was replaced is left behind, {url}: {error}");
-    }
+/// A member of the ensemble that is done.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Finished {
+    best_epoch: usize,
+    models: String,
+    stop: Stop,
+    history: Vec<EpochRecord>,
+}
+
+/// What `state.toml` says.
+#[derive(Debug, Serialize, Deserialize)]
+struct Checkpoint {
+    format: u32,
+    best_epoch: usize,
+    /// The models as the last epoch left them.
+    models: String,
+    /// Those of the best epoch.
+    best: String,
+    /// The state of Adam, `MODEL.mean`, `MODEL.square` and `MODEL.steps`.
+    optimizers: String,
+    run: Run,
+    history: Vec<EpochRecord>,
+    #[serde(default)]
+    finished: Vec<Finished>,
 }
 
 impl Checkpoint {
-    /// Reads the model in `folder`, its weights to `device`.
+    fn files(&self) -> BTreeSet<String> {
+        let of_finished = self.finished.iter().map(|member| &member.models);
+        [&self.models, &self.best, &self.optimizers].into_iter().chain(of_finished).cloned().collect()
+    }
+}
+
+/// Where a run writes its checkpoints, each in place of the one before.
+#[derive(Debug)]
+pub(crate) struct Checkpoints {
+    storage: Arc<Storage>,
+    folder: Url,
+    run: Run,
+    every: Duration,
+    since: Instant,
+    /// What is there.
+    found: Option<Checkpoint>,
+    /// Files that are there and belong together.
+    files: BTreeSet<String>,
+    /// The members whose files are among them.
+    finished: Vec<Finished>,
+}
+
+impl Checkpoints {
+    /// Those of `run`, whose model is to be written to `output`; finds the checkpoint that an earlier run left there.
+    pub(crate) async fn open(storage: &Arc<Storage>, output: &Url, run: Run, every: Duration) -> Result<Self> {
+        let folder = child(output, FOLDER)?;
+        let url = child(&folder, STATE)?;
+        let found = storage.read_if_present(&url).await?;
+        let parse = |bytes: Vec<u8>| {
+            let text = String::from_utf8(bytes).map_err(|error| Error::Invalid(error.to_string()))?;
+            toml::from_str::<Checkpoint>(&text).map_err(|error| Error::Invalid(error.to_string()))
+        };
+        let found = match found.map(parse).transpose() {
+            Ok(Some(state)) if state.format != FORMAT => {
+                tracing::warn!(
+                    "{url} has format {}, and this version reads format {FORMAT}: it is ignored",
+                    state.format
+                );
+                None
+            }
+            Ok(state) => state,
+            Err(error) => {
+                tracing::warn!("{url} is not the state of a run, and is ignored: {error}");
+                None
+            }
+        };
+        let files = found.iter().flat_map(Checkpoint::files).collect();
+        let (storage, since, finished) = (Arc::clone(storage), Instant::now(), Vec::new());
+        Ok(Self { storage, folder, run, every, since, found, files, finished })
+    }
+
+    /// The epochs done by the unfinished run that was found, of all members.
+    pub(crate) fn epochs(&self) -> Option<usize> {
+        let of_finished = |state: &Checkpoint| state.finished.iter().map(|member| member.history.len()).sum::<usize>();
+        self.found.as_ref().map(|state| of_finished(state) + state.history.len())
+    }
+
+    /// The state that was found; none where there was none.
     ///
     /// # Errors
-    /// Where there is none, or a file is missing or damaged.
-    pub async fn read(storage: &Storage, folder: &Url, device: Device) -> Result<Self> {
-        let mut manifest = Manifest::read(storage, folder).await?;
-        for _ in 1..ATTEMPTS {
-            match Self::read_files(storage, folder, manifest, device).await {
-                Ok(checkpoint) => return Ok(checkpoint),
-                Err(error) if is_not_found(&error) => manifest = Manifest::read(storage, folder).await?,
-                Err(error) => return Err(error),
-            }
+    /// Where it is of another run, or has more epochs than this one is to have; where a file is missing or damaged.
+    pub(crate) async fn load(&mut self, spec: &TrainSpec, device: Device) -> Result<Option<EnsembleState>> {
+        let Some(found) = self.found.take() else { return Ok(None) };
+        let what = format!("cannot resume the run whose state is at {}", self.folder);
+        // Members that are done would have been longer or shorter, too.
+        let may_differ = if found.finished.is_empty() { &LENGTH[..] } else { &[] };
+        if let Some(difference) = found.run.difference(&self.run, may_differ) {
+            invalid!("{what}: {difference}; give it what it began with, or train anew without --resume");
         }
-        Self::read_files(storage, folder, manifest, device).await
+        let (done, epochs) = (found.history.len(), spec.optimizer.epochs);
+        if done > epochs {
+            invalid!("{what}: it has done {done} epochs, and train.optimizer.epochs = {epochs}; give at least {done}");
+        }
+        let read = async |name: &String| read_named(&self.storage, &self.folder, name).await.context(|| &what);
+        let models = async |name: &String| deserialize(&read(name).await?, device).context(|| &what);
+        let mut finished = Vec::with_capacity(found.finished.len());
+        for Finished { best_epoch, models: name, stop, history } in found.finished.clone() {
+            finished.push(Fitted { models: models(&name).await?, best_epoch, history, stop });
+        }
+        let mut state = TrainingState::new(spec, finished.len(), models(&found.models).await?);
+        state.best = Some((found.best_epoch, models(&found.best).await?));
+        state.history = found.history;
+
+        let bytes = read(&found.optimizers).await?;
+        let tensors = SafeTensors::deserialize(&bytes).map_err(unreadable).context(|| &what)?;
+        for (model, adam) in state.optimizers.named_mut() {
+            adam.restore(|part| read_tensor(&tensors, &format!("{model}.{part}"), device)).context(|| &what)?;
+        }
+        self.finished = found.finished;
+        Ok(Some(EnsembleState { finished, current: state }))
     }
 
-    async fn read_files(storage: &Storage, folder: &Url, manifest: Manifest, device: Device) -> Result<Self> {
-        let mut contents = Vec::with_capacity(3);
-        for name in manifest.files() {
-            contents.push(read_named(storage, folder, name).await?);
-        }
-        let [weights, users, items] = <[Vec<u8>; 3]>::try_from(contents).expect("three files");
-        let checkpoint = Self {
-            users: Arc::new(read_vocabulary(users).context(|| &manifest.users.file)?),
-            items: Arc::new(read_vocabulary(items).context(|| &manifest.items.file)?),
-            models: deserialize(&weights, device).context(|| &manifest.weights)?,
-            manifest,
+    /// Writes `state` of a member, with those that are `finished`, if it is time.
+    pub(crate) async fn save(&mut self, finished: &[Fitted], state: &TrainingState) -> Result<()> {
+        let Some((best_epoch, best)) = state.best.as_ref().filter(|_| self.since.elapsed() >= self.every) else {
+            return Ok(());
         };
-        let rows = checkpoint.models.prediction.table().size()[0] as usize;
-        if rows != checkpoint.users.len() + checkpoint.items.len() {
-            invalid!("the model at {folder} has {rows} embeddings, which is not its users and items together");
+        let mut moments = BTreeMap::new();
+        for (model, adam) in state.optimizers.named() {
+            moments.extend(adam.state().map(|(part, tensor)| (format!("{model}.{part}"), tensor)));
         }
-        Ok(checkpoint)
-    }
-}
-
-/// Reads a file of `folder` that is named after its content.
-pub(crate) async fn read_named(storage: &Storage, folder: &Url, name: &str) -> Result<Vec<u8>> {
-    let url = child(folder, name)?;
-    let bytes = storage.read(&url).await?;
-    if !name.contains(&content_hash(&bytes)) {
-        invalid!("{url} is damaged: its content is not what its name says; train the model again");
-    }
-    Ok(bytes)
-}
-
-fn content_hash(bytes: &[u8]) -> String {
-    blake3::hash(bytes).to_hex()[..16].to_owned()
-}
-
-/// The name of a file after its content.
-pub(crate) fn content_name(stem: &str, extension: &str, bytes: &[u8]) -> String {
-    format!("{stem}-{}.{extension}", content_hash(bytes))
-}
-
-/// The shape of each tensor, by name.
-type Shapes = BTreeMap<String, Vec<i64>>;
-
-/// The owner, in the names of tensors, of embeddings that the models share.
-const SHARED: &str = "shared";
-
-/// `propensity.user_embedding`, `propensity.user_bias`, … as safetensors, with their shapes; shared embeddings are
-/// `shared.user_embedding` and `shared.item_embedding`, and the weights of heads are `propensity.head.0.weight` and so on
-/// (see [`Head::named`]).
-pub(crate) fn serialize(models: &Models) -> Result<(Vec<u8>, Shapes)> {
-    let mut tensors = BTreeMap::new();
-    for (name, model) in models.named() {
-        let owner = if model.embeddings().is_some() { SHARED } else { name };
-        for (side, (embedding, bias)) in ["user", "item"].iter().zip(model.parts()) {
-            tensors.insert(format!("{owner}.{side}_embedding"), embedding);
-            tensors.insert(format!("{name}.{side}_bias"), bias);
+        let file = |stem: &str, bytes: Vec<u8>| (content_name(stem, "safetensors", &bytes), bytes);
+        let models = file("models", serialize(&state.models)?.0);
+        let best = file("models", serialize(best)?.0);
+        let optimizers = file("optimizers", to_safetensors(&moments)?);
+        let mut new = vec![];
+        let mut members = self.finished.clone();
+        for Fitted { models, best_epoch, history, stop } in &finished[members.len()..] {
+            let (name, bytes) = file("models", serialize(models)?.0);
+            let (best_epoch, history, stop) = (*best_epoch, history.clone(), stop.clone());
+            members.push(Finished { best_epoch, models: name.clone(), stop, history });
+            new.push((name, bytes));
         }
-        tensors.extend(model.head().named().into_iter().map(|(part, weights)| (format!("{name}.{part}"), weights)));
+        let written = Checkpoint {
+            format: FORMAT,
+            best_epoch: *best_epoch,
+            models: models.0.clone(),
+            best: best.0.clone(),
+            optimizers: optimizers.0.clone(),
+            run: self.run.clone(),
+            history: state.history.clone(),
+            finished: members,
+        };
+
+        new.extend([models, best, optimizers]);
+        let new: BTreeMap<_, _> = new.into_iter().collect();
+        let new = new.into_iter().filter(|(name, _)| !self.files.contains(name));
+        Outputs::write(async |outputs| self.stage(new, &written, &outputs).await).await?;
+        let files = written.files();
+        self.finished = written.finished;
+        for old in std::mem::replace(&mut self.files, files).difference(&self.files) {
+            remove(&self.storage, &child(&self.folder, old)?).await;
+        }
+        self.since = Instant::now();
+        Ok(())
     }
-    let bytes = to_safetensors(&tensors)?;
-    Ok((bytes, tensors.iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect()))
-}
 
-/// Tensors as float32, by name.
-pub(crate) fn to_safetensors(tensors: &BTreeMap<String, Tensor>) -> Result<Vec<u8>> {
-    let contents = tensors.iter().map(|(name, tensor)| {
-        let tensor = tensor.to_device(Device::Cpu).to_kind(Kind::Float).contiguous();
-        let mut bytes = vec![0; tensor.numel() * size_of::<f32>()];
-        tensor.f_copy_data_u8(&mut bytes, tensor.numel()).torch()?;
-        Ok((name.as_str(), tensor.size(), bytes))
-    });
-    let contents = contents.collect::<Result<Vec<_>>>()?;
-    let views = contents.iter().map(|(name, size, bytes)| {
-        let shape = size.iter().map(|length| *length as usize).collect();
-        Ok((*name, TensorView::new(Dtype::F32, shape, bytes).map_err(unreadable)?))
-    });
-    safetensors::serialize(views.collect::<Result<Vec<_>>>()?, None).map_err(unreadable)
-}
+    async fn stage(
+        &self,
+        files: impl Iterator<Item = (String, Vec<u8>)>,
+        state: &Checkpoint,
+        outputs: &Outputs,
+    ) -> Result<()> {
+        for (name, bytes) in files {
+            outputs.put(&self.storage, &child(&self.folder, &name)?, &bytes).await?;
+        }
+        let text = toml::to_string(state).map_err(std::io::Error::other)?;
+        outputs.put(&self.storage, &child(&self.folder, STATE)?, text.as_bytes()).await
+    }
 
-/// The tensor of that name, of float32.
-pub(crate) fn read_tensor(tensors: &SafeTensors<'_>, name: &str, device: Device) -> Result<Tensor> {
-    let view = tensors.tensor(name).map_err(unreadable)?;
-    let size: Vec<i64> = view.shape().iter().map(|length| *length as i64).collect();
-    Ok(Tensor::f_from_data_size(view.data(), &size, Kind::Float).torch()?.to_device(device))
-}
-
-/// The models that [`serialize`] wrote.
-pub(crate) fn deserialize(bytes: &[u8], device: Device) -> Result<Models> {
-    let tensors = SafeTensors::deserialize(bytes).map_err(unreadable)?;
-    let tensor = |name: String| read_tensor(&tensors, &name, device);
-    let sides = |owner: &str, what: &str| {
-        Ok::<_, Error>([tensor(format!("{owner}.user_{what}"))?, tensor(format!("{owner}.item_{what}"))?])
-    };
-    let has = |owner: &str| tensors.names().iter().any(|name| name.starts_with(&format!("{owner}.")));
-    let shared = match has(SHARED) {
-        true => Some(Tensor::cat(&sides(SHARED, "embedding")?, 0)),
-        false => None,
-    };
-    let model = |name: &str| {
-        let [user_bias, item_bias] = sides(name, "bias")?;
-        let named = |part: &str| format!("{name}.{part}");
-        let head = Head::from_named(|part| tensors.tensor(&named(part)).is_ok(), |part| tensor(named(part)))?;
-        Ok::<_, Error>(match &shared {
-            Some(embeddings) => {
-                let biases = Tensor::cat(&[&user_bias, &item_bias], 0).unsqueeze(1);
-                Model::from_shared(embeddings, biases, user_bias.size()[0] as usize, head)
-            }
-            None => {
-                let [user, item] = sides(name, "embedding")?;
-                Model::from_parts((&user, &user_bias), (&item, &item_bias), head)
-            }
-        })
-    };
-    Ok(Models {
-        propensity: model("propensity")?,
-        prediction: model("prediction")?,
-        naive_bayes: None,
-        imputation: has("imputation").then(|| model("imputation")).transpose()?,
-    })
-}
-
-/// The error of bytes that are not safetensors, or lack a tensor.
-pub(crate) fn unreadable(error: safetensors::SafeTensorError) -> Error {
-    Error::Invalid(format!("not readable as safetensors: {error}"))
-}
-
-/// The file of a vocabulary, with its content.
-pub(crate) fn vocabulary_file(stem: &str, vocabulary: &Vocabulary) -> Result<(VocabularyFile, Vec<u8>)> {
-    let data_type = vocabulary.ids().data_type().clone();
-    let schema = Arc::new(Schema::new(vec![Field::new("id", data_type.clone(), false)]));
-    let bytes = parquet_bytes(&RecordBatch::try_new(schema, vec![Arc::clone(vocabulary.ids())])?)?;
-    let file = content_name(stem, "parquet", &bytes);
-    Ok((VocabularyFile { file, count: vocabulary.len(), data_type: DataType::to_string(&data_type) }, bytes))
-}
-
-fn read_vocabulary(bytes: Vec<u8>) -> Result<Vocabulary> {
-    let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(bytes))?;
-    let schema = Arc::clone(reader.schema());
-    let batches = reader.build()?.collect::<Result<Vec<_>, _>>()?;
-    let batch = concat_batches(&schema, &batches)?;
-    match batch.column_by_name("id") {
-        Some(ids) => Vocabulary::from_ids(Arc::clone(ids)),
-        None => invalid!("a vocabulary has a column \"id\""),
+    /// Removes the state of a run that has ended, with what killed runs may have left beside it.
+    pub(crate) async fn remove(self) {
+        if let Err(error) = self.storage.remove_folder(&self.folder).await {
+            tracing::warn!("the state of the run, which has ended, is left behind at {}: {error}", self.folder);
+        }
     }
 }

@@ -1,4 +1,4 @@
 //! What training leaves behind: the model folder, and the checkpoint that an interrupted run is resumed from.
 
-pub mod checkpoint;
-pub(crate) mod resume;
+pub(crate) mod checkpoint;
+pub mod model_folder;

@@ -17,7 +17,6 @@ use tokio::sync::mpsc;
 
 use self::sampler::{Row, RowSource};
 use self::vocabulary::{Ids, Interner, Vocabulary, id_type};
-use crate::fit::evaluation::is_positive;
 use counterweight::context::JobContext;
 use counterweight::error::{Context, Error, Result, invalid, suggestion};
 use counterweight::job::{Columns, Job, PropensitySource, Role, Shape};
@@ -318,7 +317,7 @@ pub async fn scan(
         for (at, (user, item)) in user.into_iter().zip(item).enumerate() {
             hasher.add(&chunk, at);
             let row = chunk.row(at, user, item);
-            positives += u64::from(row.treated && is_positive(&row));
+            positives += u64::from(row.treated && row.is_positive());
             if let Some(rows) = &mut rows {
                 rows.push(row);
             }

@@ -8,7 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::data::sampler::Sampler;
 use crate::fit::evaluation::EvaluationSet;
-use crate::fit::trainer::{Fitted, Models, TrainingState, fit};
+use crate::fit::models::Models;
+use crate::fit::trainer::{Fitted, TrainingState, fit};
 use counterweight::error::{Error, Result};
 use counterweight::job::TrainSpec;
 use counterweight::model::Stop;

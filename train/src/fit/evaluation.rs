@@ -2,16 +2,13 @@
 
 use tch::{Device, Kind, Tensor};
 
-use crate::data::sampler::{Batch, Batches, Row, Sample, Sampler};
+use crate::data::sampler::{Batches, Row, Sample, Sampler};
 use crate::loss::clipped;
 use crate::loss::regularizers::{balance_weight, bmse, weighted_phi};
-use crate::model::{Model, Scores};
+use crate::model::{GATHERED, Model, Scores, logits};
 use counterweight::error::Result;
 use counterweight::job::LossSpec;
 use counterweight::model::Metrics;
-
-/// Embedding values gathered, and hidden activations made, at a time.
-const GATHERED: usize = 1 << 24;
 
 /// Treated rows to rank.
 #[derive(Debug)]
@@ -41,7 +38,7 @@ impl EvaluationSet {
 
     /// How many rows are positives.
     pub fn positives(&self) -> usize {
-        self.rows.iter().filter(|row| is_positive(row)).count()
+        self.rows.iter().filter(|row| row.is_positive()).count()
     }
 
     /// The metrics of a prediction model, but for [`Metrics::bmse`]; ranked lists are `k` long.
@@ -67,32 +64,13 @@ impl EvaluationSet {
     }
 }
 
-/// Whether the outcome is above one half.
-pub(crate) fn is_positive(row: &Row) -> bool {
-    row.outcome > 0.5
-}
-
-/// The scores of `rows`, before the sigmoid.
-pub fn logits(model: &Model, rows: &[Row], device: Device) -> Vec<f32> {
-    let chunk = (GATHERED / (2 * (model.dim() as usize + 1) + model.head().activations())).max(1);
-    let mut scores = vec![0.0; rows.len()];
-    tch::no_grad(|| {
-        for (rows, scores) in rows.chunks(chunk).zip(scores.chunks_mut(chunk)) {
-            let batch = Batch::of_rows(rows, model.users(), device);
-            let logit = Scores::of(model.rows(&batch), batch.layout).logit;
-            logit.to_device(Device::Cpu).copy_data(scores, rows.len());
-        }
-    });
-    scores
-}
-
 /// The share of (positive, negative) pairs that the scores put in order, from the ranks of the positives.
 fn auc(rows: &[Row], scores: &[f32]) -> Option<f64> {
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_unstable_by(|a, b| scores[*a].total_cmp(&scores[*b]));
     let (mut ranks, mut positives, mut below) = (0.0, 0.0, 0.0);
     for tied in order.chunk_by(|a, b| scores[*a] == scores[*b]) {
-        let hits = tied.iter().filter(|row| is_positive(&rows[**row])).count() as f64;
+        let hits = tied.iter().filter(|row| rows[**row].is_positive()).count() as f64;
         ranks += hits * (below + (tied.len() as f64 + 1.0) / 2.0);
         positives += hits;
         below += tied.len() as f64;
@@ -104,7 +82,7 @@ fn auc(rows: &[Row], scores: &[f32]) -> Option<f64> {
 
 /// Recall@K and NDCG@K of one user's rows, which are in the order of their items; ties go to the first item.
 fn ranking(rows: &[Row], scores: &[f32], k: usize) -> Option<(f64, f64)> {
-    let positives = rows.iter().filter(|row| is_positive(row)).count();
+    let positives = rows.iter().filter(|row| row.is_positive()).count();
     if positives == 0 {
         return None;
     }
@@ -113,7 +91,7 @@ fn ranking(rows: &[Row], scores: &[f32], k: usize) -> Option<(f64, f64)> {
     let discount = |rank: usize| 1.0 / (rank as f64 + 2.0).log2();
     let (mut hits, mut gain) = (0, 0.0);
     for (rank, row) in order.into_iter().take(k).enumerate() {
-        if is_positive(&rows[row]) {
+        if rows[row].is_positive() {
             hits += 1;
             gain += discount(rank);
         }

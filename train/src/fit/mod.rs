@@ -4,6 +4,8 @@ mod adam;
 pub mod divergence;
 pub mod ensemble;
 pub mod evaluation;
+pub mod models;
+pub(crate) mod optimizers;
 pub(crate) mod threads;
 pub mod timing;
 pub mod trainer;

@@ -1,27 +1,29 @@
-//! The loss of a batch: an estimate of the ideal loss, what is trained beside it, and a regulariser.
+//! The loss of a batch: an estimate of the ideal loss, what is trained beside it, and a regularizer.
 //!
 //! o is the treatment, r the outcome, p̂ the propensity, r̂ the prediction, e = L(r̂, r) its error, ê the imputed error
 //! and φ the balancing representation, each a tensor with one value a pair. Means are over all pairs of the batch,
 //! treated or not.
 //!
-//! [`estimators`] hold what a method minimises in place of the ideal loss, [`point`] and [`mod@imputation`] the losses of
-//! the models that it needs, [`regularizers`] what may be added to any method; [`terms`] puts them together. [`optimum`] is
-//! about how much a regulariser should weigh.
+//! A file of [`methods`] has what a method minimises in place of the ideal loss, of the formulas of [`estimators`] and
+//! [`imputation`]; [`point`] has L_p and the click-and-convert loss, and [`regularizers`] what may be added to any method.
+//! [`terms`] puts them together. [`optimum`] is about how much a regularizer should weigh.
 
 pub mod estimators;
 pub mod imputation;
+pub mod methods;
 pub mod optimum;
 pub mod point;
 pub mod regularizers;
 
 use tch::{Kind, Tensor};
 
-use self::estimators::{estimate, pair_losses};
-use self::imputation::{imputation, imputed_error, stabilization};
+use self::imputation::imputed_error;
+use self::methods::{Estimate, Losses, Observed, losses};
 use self::point::{ctcvr, point_loss};
 use crate::data::sampler::Batch;
 use crate::model::Scores;
-use counterweight::job::{Lambda, LossSpec, Method};
+use counterweight::error::{Result, invalid};
+use counterweight::job::{Lambda, LossSpec};
 
 /// What the models say of a batch.
 #[derive(Debug)]
@@ -58,9 +60,12 @@ pub fn clipped(propensity: &Tensor, clip: f64) -> Tensor {
     propensity.clamp(clip, 1.0 - clip)
 }
 
-/// Every term of the loss that `spec` describes: L_p + β·estimate + α·CTCVR + L_e + η·stabilisation + λ·regulariser, λ
+/// Every term of the loss that `spec` describes: L_p + β·estimate + α·CTCVR + L_e + η·stabilisation + λ·regularizer, λ
 /// being `lambda`.
-pub fn terms(spec: &LossSpec, lambda: f64, outputs: &Outputs, batch: &Batch) -> Terms {
+///
+/// # Errors
+/// Where the method imputes errors, and `outputs` lack those of an imputation model.
+pub fn terms(spec: &LossSpec, lambda: f64, outputs: &Outputs, batch: &Batch) -> Result<Terms> {
     let Batch { treated, outcome, .. } = batch;
     let propensity_logit = &outputs.propensity.logit;
     let (prediction_logit, prediction) = (&outputs.prediction.logit, outputs.prediction.probability());
@@ -71,44 +76,65 @@ pub fn terms(spec: &LossSpec, lambda: f64, outputs: &Outputs, batch: &Batch) -> 
         None => stopped_if(spec.stop_gradient, &divisor),
     };
     let error = point_loss(spec.prediction_loss, prediction_logit, outcome);
-    let imputed = outputs.imputation.as_ref().map(|scores| Imputed::new(spec, &scores.logit, &prediction));
-    let in_estimate = imputed.as_ref().map(|imputed| &imputed.in_estimate);
-    let pair_losses = pair_losses(spec, treated, &error, in_estimate, &inverse_only);
+    let bound = spec.odds_ratio_bound;
+    let observed = Observed { treated, error: &error, propensity: &inverse_only, odds_ratio_bound: bound };
+    let (estimate, imputing) = match (losses(spec.method), &outputs.imputation) {
+        (Losses::Plain { estimate }, _) => (estimate.map(|of| of(&observed)), None),
+        (Losses::Imputing { estimate, imputation, stabilization }, Some(scores)) => {
+            let imputed = Imputed::new(spec, &scores.logit, &prediction);
+            let estimate = estimate.map(|of| of(&observed, &imputed.in_estimate));
+            (estimate, Some((imputed, imputation, stabilization)))
+        }
+        (Losses::Imputing { .. }, None) => {
+            invalid!("train.loss.method = {:?} needs an imputation model, and there is none", spec.method.info().name)
+        }
+    };
 
     let mut terms = Vec::new();
     let mut add = |name, weight, value| terms.push(Term { name, weight, value });
     let l_p = point_loss(spec.propensity_loss, propensity_logit, treated).mean(None::<Kind>);
     add("propensity", spec.propensity_weight, l_p);
-    if let Some(estimate) = estimate(spec.method, pair_losses.as_ref(), treated, &error, &inverse_only) {
-        add("estimator", spec.estimator_weight, estimate);
+    match &estimate {
+        Estimate::Mean(losses) => add("estimator", spec.estimator_weight, losses.mean(None::<Kind>)),
+        Estimate::Ratio(value) => add("estimator", spec.estimator_weight, value.shallow_clone()),
+        Estimate::None => {}
     }
     if spec.ctcvr_weight > 0.0 {
         let pairs = ctcvr(spec.ctcvr_loss, propensity_logit, prediction_logit, &(treated * outcome));
         add("ctcvr", spec.ctcvr_weight, pairs.mean(None::<Kind>));
     }
-    if let Some(Imputed { in_l_e, .. }) = &imputed {
+    if let Some((Imputed { in_l_e, .. }, imputation, stabilization)) = &imputing {
         let error = stopped_if(spec.stop_imputation_gradient, &error);
-        add("imputation", spec.imputation_weight, imputation(spec, treated, &error, in_l_e, &inverse_only));
-        if spec.method == Method::StableDr {
-            add("stabilization", spec.stabilization_weight, stabilization(treated, &in_l_e.detach(), &divisor));
+        let l_e = imputation(&Observed { error: &error, ..observed }, in_l_e);
+        add("imputation", spec.imputation_weight, l_e.mean(None::<Kind>));
+        if let Some(stabilization) = stabilization {
+            let value = stabilization(&Observed { propensity: &divisor, ..observed }, &in_l_e.detach());
+            add("stabilization", spec.stabilization_weight, value);
         }
     }
     if lambda > 0.0 {
+        let residual = match &imputing {
+            Some((Imputed { in_estimate, .. }, ..)) => &error - in_estimate,
+            None => error.shallow_clone(),
+        };
         let pairs = regularizers::Pairs {
             treated,
             propensity: &propensity,
             divisor: &divisor,
             prediction: &prediction,
-            residual: &in_estimate.map_or_else(|| error.shallow_clone(), |imputed| &error - imputed),
+            residual: &residual,
         };
         let value = regularizers::regularizer(spec, &pairs, batch.layout, &outputs.propensity);
         add(spec.regularizer.name(), lambda, value);
     }
-    let moments = pair_losses.filter(|_| spec.lambda == Lambda::Optimal).map(|losses| {
-        let weight = regularizers::balance_weight(treated, &divisor);
-        optimum::moments(spec.phi, batch.layout, &losses, &weight, &outputs.propensity, &prediction)
-    });
-    Terms { terms, moments }
+    let moments = match &estimate {
+        Estimate::Mean(losses) if spec.lambda == Lambda::Optimal => {
+            let weight = regularizers::balance_weight(treated, &divisor);
+            Some(optimum::moments(spec.phi, batch.layout, losses, &weight, &outputs.propensity, &prediction))
+        }
+        _ => None,
+    };
+    Ok(Terms { terms, moments })
 }
 
 /// ê of every pair as each term has it: the same values, but for what their gradients reach.
@@ -143,7 +169,7 @@ impl Terms {
         weighted.reduce(|sum, term| sum + term).expect("L_p is always there")
     }
 
-    /// The names of the terms, a regulariser's its own, and `total`.
+    /// The names of the terms, a regularizer's its own, and `total`.
     pub fn names(&self) -> Vec<&'static str> {
         self.terms.iter().map(|term| term.name).chain(["total"]).collect()
     }

@@ -15,7 +15,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::regularizers::weighted_phi;
 use crate::data::sampler::Layout;
-use crate::model::{Rows, Scores};
+use crate::model::{BatchWeights, Scores};
 use counterweight::job::Phi;
 use counterweight::model::Optimum;
 
@@ -104,7 +104,7 @@ impl Factors {
                 scores.representation.as_ref().map(|learned| learned.view(&shape[..]))
             }
         };
-        let Rows { user, item, .. } = &scores.rows;
+        let BatchWeights { user, item, .. } = &scores.weights;
         Self { phi, layout, user: user.shallow_clone(), item: item.shallow_clone(), of_pairs }
     }
 

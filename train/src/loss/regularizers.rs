@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor};
 
 use crate::data::sampler::Layout;
-use crate::model::{Rows, Scores};
+use crate::model::{BatchWeights, Scores};
 use counterweight::job::{LossSpec, Phi, Regularizer};
 
 /// The values of a batch's pairs that regularizers are made of.
@@ -56,7 +56,7 @@ pub fn weighted_phi(
     scores: &Scores,
     prediction: impl FnOnce() -> Tensor,
 ) -> Tensor {
-    let Rows { user, item, .. } = &scores.rows;
+    let BatchWeights { user, item, .. } = &scores.weights;
     weighted_sum(phi, layout, weight, (user, item), || of_pairs(phi, scores, prediction))
 }
 
@@ -69,14 +69,14 @@ fn weighted_square(
     scores: &Scores,
     prediction: impl FnOnce() -> Tensor,
 ) -> Tensor {
-    let (user, item) = (scores.rows.user.square(), scores.rows.item.square());
+    let (user, item) = (scores.weights.user.square(), scores.weights.item.square());
     let squares = || of_pairs(phi, scores, prediction).square();
     weighted_sum(phi, layout, &weight.square(), (&user, &item), squares).sum(None::<Kind>)
 }
 
 /// φ of every pair of a batch laid out as pairs, `[pairs, dim φ]`, from the propensity model's `scores`, and from r̂.
 pub fn phi(phi: Phi, scores: &Scores, prediction: impl FnOnce() -> Tensor) -> Tensor {
-    let Rows { user, item, .. } = &scores.rows;
+    let BatchWeights { user, item, .. } = &scores.weights;
     match phi {
         Phi::Constant => scores.logit.ones_like().unsqueeze(1),
         Phi::Product => user * item,

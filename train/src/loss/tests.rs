@@ -7,12 +7,13 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use tch::Device;
 
-use super::estimators::{dr, eib, ips, snips};
+use super::estimators::{dr, inverse_propensity_bounds, ips, snips};
+use super::methods::{Observed, eib, naive, rd_dr, rd_ips, stable_dr};
 use super::regularizers::{bmse_unbiased, mean_inverse_square, sample_variance};
 use super::*;
 use crate::data::sampler::Layout;
-use crate::model::{Gradients, Head, Model};
-use counterweight::job::{ImputedError, Lambda, Phi, PointLoss, Regularizer};
+use crate::model::{Gradients, Head, Model, PerModel};
+use counterweight::job::{ImputedError, Lambda, Method, Phi, PointLoss, Regularizer};
 
 const USERS: usize = 3;
 const ITEMS: usize = 4;
@@ -158,19 +159,21 @@ impl Case {
             imputation: spec.method.imputes().then(|| scores(&models[2])),
             fixed_propensity,
         };
-        let terms = terms(spec, number(spec.lambda), &outputs, &batch);
+        let terms = terms(spec, number(spec.lambda), &outputs, &batch).unwrap();
         let total = terms.total();
         let values = Vec::<f64>::try_from(terms.values(&total)).unwrap();
         let named = terms.names().into_iter().zip(values).collect();
 
-        let tracked = [Some(&outputs.propensity), Some(&outputs.prediction), outputs.imputation.as_ref()];
-        let leaves: Vec<&Tensor> = tracked.into_iter().flatten().flat_map(|scores| scores.rows.tensors()).collect();
-        let mut gradients = Tensor::run_backward(&[total], &leaves, false, false).into_iter();
-        let weights = tracked.into_iter().flatten().map(|scores| {
-            let Gradients { own, head, .. } = scores.rows.gradients(&mut gradients);
+        let tracked = PerModel {
+            propensity: Some(&outputs.propensity.weights),
+            prediction: &outputs.prediction.weights,
+            imputation: outputs.imputation.as_ref().map(|scores| &scores.weights),
+        };
+        let gradients = tracked.gradients(&total);
+        let weights = gradients.named().map(|(_, Gradients { own, head, .. })| {
             let mut table = Tensor::zeros([(USERS + ITEMS) as i64, WIDTH as i64], (Kind::Double, Device::Cpu));
-            let _ = table.index_add_(0, &batch.rows, &own);
-            let all = [table].into_iter().chain(head);
+            let _ = table.index_add_(0, &batch.rows, own);
+            let all = [&table].into_iter().chain(head);
             all.flat_map(|part| Vec::<f64>::try_from(part.flatten(0, -1)).unwrap()).collect()
         });
         (named, weights.collect())
@@ -304,25 +307,6 @@ fn unbiased(weighted_phis: &[Vec<f64>]) -> f64 {
 const REGULARIZERS: [Regularizer; 5] =
     [Regularizer::Bmse, Regularizer::BmseUnbiased, Regularizer::Sv, Regularizer::Mis, Regularizer::Variance];
 
-const METHODS: [Method; 16] = [
-    Method::Naive,
-    Method::Ips,
-    Method::Snips,
-    Method::Eib,
-    Method::Dr,
-    Method::Mrdr,
-    Method::StableDr,
-    Method::RdIps,
-    Method::RdDr,
-    Method::Esmm,
-    Method::MultiIps,
-    Method::MultiDr,
-    Method::Escm2Ips,
-    Method::Escm2Dr,
-    Method::IpsV2,
-    Method::DrV2,
-];
-
 /// The loss of a method, all else by default.
 fn of(method: Method) -> LossSpec {
     serde_json::from_value(serde_json::json!({ "method": method })).unwrap()
@@ -333,7 +317,7 @@ fn specs() -> Vec<LossSpec> {
     let losses = [PointLoss::CrossEntropy, PointLoss::SquaredError];
     let phis = [Phi::Constant, Phi::Product, Phi::Concat, Phi::Prediction, Phi::Learned];
     let mut specs: Vec<LossSpec> = Vec::new();
-    for method in METHODS {
+    for method in Method::ALL.iter().copied() {
         for (propensity_loss, prediction_loss) in losses.into_iter().flat_map(|a| losses.map(|b| (a, b))) {
             for (imputed_error, ctcvr_weight) in [(ImputedError::Output, 0.0), (ImputedError::PseudoLabel, 0.7)] {
                 let turn = specs.len();
@@ -518,6 +502,10 @@ fn mean(values: &Tensor) -> f64 {
     values.mean(None::<Kind>).double_value(&[])
 }
 
+fn observed<'a>(treated: &'a Tensor, error: &'a Tensor, propensity: &'a Tensor, bound: f64) -> Observed<'a> {
+    Observed { treated, error, propensity, odds_ratio_bound: bound }
+}
+
 /// A log of which everything is known.
 struct World {
     propensity: Tensor,
@@ -548,15 +536,16 @@ fn estimates_are_unbiased_where_their_theory_says_so() {
         let World { propensity, error, treated } = &world;
         let ideal = mean(error);
         let (wrong, half) = (error * 0.5 + 0.3, propensity.ones_like() * 0.5);
+        let observed = observed(treated, error, propensity, 1.0);
         for (name, estimate) in [
             ("ips", mean(&ips(treated, error, propensity))),
             ("dr, true p", mean(&dr(treated, error, &wrong, propensity))),
             ("dr, true ê", mean(&dr(treated, error, error, &half))),
-            ("eib, true ê", mean(&eib(treated, error, error))),
+            ("eib, true ê", mean(&eib::pair_losses(&observed, error))),
             ("snips", mean(&snips(treated, error, propensity))),
-            ("naive_treated", mean(&estimators::naive_treated(treated, error))),
+            ("naive_treated", mean(&naive::estimate(&observed))),
             ("ips, wrong p", mean(&ips(treated, error, &half))),
-            ("eib, wrong ê", mean(&eib(treated, error, &wrong))),
+            ("eib, wrong ê", mean(&eib::pair_losses(&observed, &wrong))),
         ] {
             off.entry(name).or_default().push(estimate - ideal);
         }
@@ -587,9 +576,9 @@ fn no_weight_within_the_bounds_is_worse_than_the_worst() {
     let World { propensity, error, treated } = &world(3);
     let imputed = error * 0.3 + 0.2;
     let gamma = 1.7;
-    let (lower, upper) = estimators::inverse_propensity_bounds(propensity, gamma);
-    let ips_worst = mean(&estimators::rd_ips(treated, error, propensity, gamma));
-    let dr_worst = mean(&estimators::rd_dr(treated, error, &imputed, propensity, gamma));
+    let (lower, upper) = inverse_propensity_bounds(propensity, gamma);
+    let ips_worst = mean(&rd_ips::pair_losses(&observed(treated, error, propensity, gamma)));
+    let dr_worst = mean(&rd_dr::pair_losses(&observed(treated, error, propensity, gamma), &imputed));
     for _ in 0..200 {
         let share: Vec<f64> = (0..propensity.numel()).map(|_| rng.random_range(0.0..1.0)).collect();
         let weight = &lower + (&upper - &lower) * Tensor::from_slice(&share);
@@ -599,9 +588,10 @@ fn no_weight_within_the_bounds_is_worse_than_the_worst() {
     }
     let reached = mean(&ips(treated, error, &upper.reciprocal()));
     assert!((reached - ips_worst).abs() < 1e-12);
+    let unconfounded = observed(treated, error, propensity, 1.0);
     for (robust, plain) in [
-        (estimators::rd_ips(treated, error, propensity, 1.0), ips(treated, error, propensity)),
-        (estimators::rd_dr(treated, error, &imputed, propensity, 1.0), dr(treated, error, &imputed, propensity)),
+        (rd_ips::pair_losses(&unconfounded), ips(treated, error, propensity)),
+        (rd_dr::pair_losses(&unconfounded, &imputed), dr(treated, error, &imputed, propensity)),
     ] {
         assert!((robust - plain).abs().max().double_value(&[]) < 1e-12, "no hidden confounder");
     }
@@ -611,7 +601,7 @@ fn no_weight_within_the_bounds_is_worse_than_the_worst() {
 #[test]
 fn the_stabilisation_is_0_where_snips_is_right_about_the_imputed_error() {
     let World { propensity, error: imputed, treated } = &world(4);
-    let value = |p: &Tensor| imputation::stabilization(treated, imputed, p).double_value(&[]);
+    let value = |p: &Tensor| stable_dr::stabilization(&observed(treated, imputed, p, 1.0), imputed).double_value(&[]);
     let gap = |p: &Tensor| (snips(treated, imputed, p) - imputed.mean(None::<Kind>)).double_value(&[]);
     assert!(value(propensity) > 0.0 && gap(propensity).abs() > 1e-6);
     // Propensities p·exp(s·(ê − mean ê)) that bring it to 0, by bisection.

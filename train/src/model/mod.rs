@@ -1,6 +1,8 @@
 //! Models of user-item pairs: embeddings and biases, and the heads that make scores of them.
 
 mod head;
+mod logits;
+mod per_model;
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -8,6 +10,9 @@ use rand_distr::Normal;
 use tch::{Device, Tensor};
 
 pub use head::Head;
+pub(crate) use logits::GATHERED;
+pub use logits::logits;
+pub use per_model::PerModel;
 
 use crate::data::sampler::{Batch, Layout};
 use counterweight::job::{ModelSpec, Precision};
@@ -29,7 +34,7 @@ pub struct Model {
 ///
 /// They are tensors of their own, so that a backward pass stops at the batch and never makes a gradient of the table.
 #[derive(Debug)]
-pub struct Rows {
+pub struct BatchWeights {
     /// u of every user of the batch, `[users, K]`.
     pub user: Tensor,
     /// b_u, `[users, 1]`.
@@ -44,7 +49,7 @@ pub struct Rows {
     shared: bool,
 }
 
-/// The gradients of [`Rows`], laid out as the weights that they belong to.
+/// The gradients of [`BatchWeights`], laid out as the weights that they belong to.
 #[derive(Debug)]
 pub struct Gradients {
     /// Of the rows of the model's own table.
@@ -71,7 +76,7 @@ impl Gradients {
 #[derive(Debug)]
 pub struct Scores {
     /// The weights behind it.
-    pub rows: Rows,
+    pub weights: BatchWeights,
     /// The score of every pair; its sigmoid is a probability.
     pub logit: Tensor,
     /// The last hidden layer of every pair, `[pairs, width]`, a block's user by user; of an MLP head.
@@ -200,7 +205,7 @@ impl Model {
     }
 
     /// The weights of a batch's users and items, as constants.
-    pub fn rows(&self, batch: &Batch) -> Rows {
+    pub fn rows(&self, batch: &Batch) -> BatchWeights {
         tch::no_grad(|| {
             let of_batch = |table: &Tensor| table.index_select(0, &batch.rows);
             let shared = self.embeddings().map(of_batch);
@@ -209,7 +214,7 @@ impl Model {
             let part = |tensor: &Tensor| (tensor.narrow(0, 0, batch.users), tensor.narrow(0, batch.users, items));
             let ((user, item), (user_bias, item_bias)) = (part(&embeddings), part(&biases));
             let head = self.head.map(Tensor::detach);
-            Rows { user, user_bias, item, item_bias, head, shared: shared.is_some() }
+            BatchWeights { user, user_bias, item, item_bias, head, shared: shared.is_some() }
         })
     }
 
@@ -239,7 +244,7 @@ pub fn initial(users: usize, items: usize, width: usize, rng: &mut ChaCha8Rng, d
     Tensor::from_slice(&values).view([(users + items) as i64, width as i64]).to_device(device)
 }
 
-impl Rows {
+impl BatchWeights {
     /// The same weights, which a backward pass may ask for gradients of.
     pub fn tracked(self) -> Self {
         let Self { user, user_bias, item, item_bias, head, shared } = self;
@@ -253,8 +258,14 @@ impl Rows {
         [&self.user, &self.user_bias, &self.item, &self.item_bias].into_iter().chain(self.head.weights())
     }
 
-    /// Takes the gradients of [`Rows::tensors`] from the front of `gradients`.
-    pub fn gradients(&self, gradients: &mut impl Iterator<Item = Tensor>) -> Gradients {
+    /// The gradients of `loss`, a scalar, at these weights, which are [tracked](Self::tracked).
+    pub fn gradients(&self, loss: &Tensor) -> Gradients {
+        let leaves: Vec<&Tensor> = self.tensors().collect();
+        self.take_gradients(&mut Tensor::run_backward(&[loss], &leaves, false, false).into_iter())
+    }
+
+    /// Takes the gradients of [`BatchWeights::tensors`] from the front of `gradients`.
+    fn take_gradients(&self, gradients: &mut impl Iterator<Item = Tensor>) -> Gradients {
         let mut next = || gradients.next().expect("a gradient of every tensor");
         let (user, user_bias, item, item_bias) = (next(), next(), next(), next());
         let rows = |parts: [Tensor; 2]| Tensor::cat(&parts, 0);
@@ -270,19 +281,19 @@ impl Rows {
 
 impl Scores {
     /// The scores of a batch's pairs.
-    pub fn of(rows: Rows, layout: Layout) -> Self {
-        Self::with(rows, layout, Precision::Float32)
+    pub fn of(weights: BatchWeights, layout: Layout) -> Self {
+        Self::with(weights, layout, Precision::Float32)
     }
 
     /// The same with matrix products taken in `precision`.
-    pub fn with(rows: Rows, layout: Layout, precision: Precision) -> Self {
-        let Rows { user, user_bias, item, item_bias, head, .. } = &rows;
+    pub fn with(weights: BatchWeights, layout: Layout, precision: Precision) -> Self {
+        let BatchWeights { user, user_bias, item, item_bias, head, .. } = &weights;
         let bias = match layout {
             Layout::Block => user_bias + item_bias.transpose(0, 1),
             Layout::Pairs => (user_bias + item_bias).squeeze_dim(1),
         };
         let (logit, representation) = head.score(user, item, &bias, layout, precision);
-        Self { rows, logit, representation }
+        Self { weights, logit, representation }
     }
 
     /// The probability of every pair.
@@ -426,10 +437,7 @@ mod tests {
                 cubes(&scores.logit) + scores.representation.as_ref().map_or_else(|| Tensor::from(0.0), cubes)
             };
             let at_start = scores();
-            let leaves: Vec<&Tensor> = at_start.rows.tensors().collect();
-            let mut gradients = Tensor::run_backward(&[loss(&at_start)], &leaves, false, false).into_iter();
-            let Gradients { own, shared, head } = at_start.rows.gradients(&mut gradients);
-            assert!(gradients.next().is_none());
+            let Gradients { own, shared, head } = at_start.weights.gradients(&loss(&at_start));
             let whole = |table: &Tensor, gradient: &Tensor| table.zeros_like().index_add(0, &batch.rows, gradient);
             let mut checked = vec![(model.table(), whole(model.table(), &own))];
             checked.extend(model.embeddings().map(|table| (table, whole(table, &shared.unwrap()))));
@@ -543,7 +551,7 @@ mod tests {
                 let scores = Scores::with(model.rows(&batch).tracked(), batch.layout, precision);
                 let learned = scores.representation.as_ref().map(|values| values.square().sum(None::<Kind>));
                 let loss = scores.probability().sum(None::<Kind>) + learned.unwrap_or_else(|| Tensor::from(0.0_f32));
-                let leaves: Vec<&Tensor> = scores.rows.tensors().collect();
+                let leaves: Vec<&Tensor> = scores.weights.tensors().collect();
                 Tensor::run_backward(&[loss], &leaves, false, false)
             };
             let (full, half) = (gradients(Precision::Float32), gradients(Precision::Bfloat16));

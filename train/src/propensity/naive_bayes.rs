@@ -2,8 +2,8 @@
 
 use tch::Tensor;
 
+use crate::data::sampler::Row;
 use crate::data::{Evaluation, Training};
-use crate::fit::evaluation::is_positive;
 use counterweight::error::{Result, invalid};
 
 /// P(o = 1 | r) = P(r | o = 1)·P(o = 1) / P(r), r being positive or not (Schnabel et al., ICML 2016, section 5.1).
@@ -23,7 +23,7 @@ impl NaiveBayes {
     /// Where the uniform sample lacks a class of outcome that treated rows of the training set have.
     pub fn fit(training: &Training, population: f64, uniform: &Evaluation) -> Result<Self> {
         let treated = training.fingerprint.treated;
-        let sample: Vec<bool> = uniform.rows.iter().filter(|row| row.treated).map(is_positive).collect();
+        let sample: Vec<bool> = uniform.rows.iter().filter(|row| row.treated).map(Row::is_positive).collect();
         let positives = sample.iter().filter(|positive| **positive).count();
         let propensity = |class: &str, in_training: u64, in_sample: usize| {
             if in_training > 0 && in_sample == 0 {
@@ -54,7 +54,6 @@ mod tests {
     use datafusion::arrow::array::Int32Array;
 
     use super::*;
-    use crate::data::sampler::Row;
     use crate::data::vocabulary::Vocabulary;
     use counterweight::model::Fingerprint;
 

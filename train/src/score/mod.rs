@@ -11,7 +11,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::json;
 use url::Url;
 
-use crate::artifact::checkpoint::Checkpoint;
+use crate::artifact::model_folder::TrainedModel;
 use crate::device::device;
 use counterweight::context::JobContext;
 use counterweight::error::{Context, Error, Result, invalid};
@@ -51,8 +51,8 @@ impl Operator for ScoreOperator {
     async fn run(&self, context: &JobContext) -> Result<Report> {
         let spec = section(context)?;
         let plan = plan(context, spec).await?;
-        let checkpoint = Checkpoint::read(&context.storage, &plan.model, device(context.job.device)?).await?;
-        let scorer = Arc::new(Scorer::new(checkpoint, &context.job.columns, spec)?);
+        let model = TrainedModel::read(&context.storage, &plan.model, device(context.job.device)?).await?;
+        let scorer = Arc::new(Scorer::new(model, &context.job.columns, spec)?);
         let written = Outputs::write(async |outputs| score_files(context, &plan, &scorer, &outputs).await);
         let (Counts { rows, unknown_user, unknown_item }, outputs) = written.await?;
         let text = format!(

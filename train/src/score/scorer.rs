@@ -6,14 +6,13 @@ use datafusion::arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, Float
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use tch::{Device, Kind, Tensor};
 
-use crate::artifact::checkpoint::Checkpoint;
+use crate::artifact::model_folder::TrainedModel;
 use crate::data::sampler::{Batch, Row};
 use crate::data::vocabulary::{Ids, Vocabulary};
 use crate::error::Torch;
-use crate::fit::evaluation::logits;
 use crate::loss::imputation::imputed_error;
 use crate::loss::regularizers::phi;
-use crate::model::{Model, Scores};
+use crate::model::{Model, Scores, logits};
 use counterweight::error::{Result, invalid, suggestion};
 use counterweight::job::{Columns, LossSpec, Phi, Role, ScoreSpec, Unknown};
 
@@ -86,9 +85,9 @@ impl Counts {
 }
 
 impl Scorer {
-    pub(super) fn new(checkpoint: Checkpoint, columns: &Columns, spec: &ScoreSpec) -> Result<Self> {
+    pub(super) fn new(model: TrainedModel, columns: &Columns, spec: &ScoreSpec) -> Result<Self> {
         let (user, item) = roles(columns)?;
-        let Checkpoint { manifest, users, items, models } = checkpoint;
+        let TrainedModel { manifest, users, items, models } = model;
         let device = models.prediction.table().device();
         let models = Scored {
             propensity: with_average(&models.propensity),

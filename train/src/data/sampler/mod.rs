@@ -30,6 +30,13 @@ pub struct Row {
     pub propensity: Option<f32>,
 }
 
+impl Row {
+    /// Whether the outcome is above one half.
+    pub fn is_positive(&self) -> bool {
+        self.outcome > 0.5
+    }
+}
+
 /// How the pairs of a batch are formed from its users and items.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {

@@ -3,9 +3,13 @@
 //! Element by element libtorch would pass over them eight times, and its square root takes many times as long at zeros
 //! and subnormal numbers, of which the moments of rarely seen rows are full.
 
+use std::ops::Range;
+
 use tch::{Device, Kind, Tensor};
 
 use super::{BETA, EPSILON};
+use crate::error::Torch;
+use counterweight::error::{Result, invalid};
 use counterweight::job::AdamSpec;
 
 /// Values below which a further thread costs more than it gives.
@@ -44,8 +48,16 @@ impl Rate {
     }
 }
 
+/// The gradients of one step.
+struct Step<'a> {
+    /// The rows that have a gradient; a row may come twice.
+    rows: Vec<usize>,
+    /// One after the other, as long as a row each.
+    gradients: &'a [f32],
+}
+
 /// A table, its moments, and the gradients summed by row, which are 0 between two steps; `[rows, width]` each.
-pub(super) struct Table<'a> {
+struct Table<'a> {
     width: usize,
     weights: &'a mut [f32],
     mean: &'a mut [f32],
@@ -53,43 +65,66 @@ pub(super) struct Table<'a> {
     sum: &'a mut [f32],
 }
 
+/// Moves every row of a table, given with its moments and sums, by the step of that number, from 1.
+///
+/// # Errors
+/// Where `rows` or `gradient` are not of such a table, and those of [`borrow`].
+pub(super) fn step_densely(
+    tensors: [&mut Tensor; 4],
+    spec: &AdamSpec,
+    steps: i32,
+    rows: &Tensor,
+    gradient: &Tensor,
+) -> Result<()> {
+    let (width, rows) = check(tensors[0], rows, gradient)?;
+    let gradient = gradient.contiguous();
+    let ([weights, mean, square, sum], gradients) = borrow(tensors, &gradient)?;
+    let mut table = Table::new(width, weights, [mean, square, sum])?;
+    let step = Step { rows, gradients };
+    table.add(&step);
+    table.step_densely(Rate::new(spec, steps), &step.rows);
+    Ok(())
+}
+
+/// Moves each of `rows` of a table, given with its moments and sums and a count of the steps of every row.
+///
+/// # Errors
+/// As [`step_densely`].
+pub(super) fn step_lazily(tensors: [&mut Tensor; 5], spec: &AdamSpec, rows: &Tensor, gradient: &Tensor) -> Result<()> {
+    let (width, rows) = check(tensors[0], rows, gradient)?;
+    let gradient = gradient.contiguous();
+    let ([weights, mean, square, sum, steps], gradients) = borrow(tensors, &gradient)?;
+    let mut table = Table::new(width, weights, [mean, square, sum])?;
+    let step = Step { rows, gradients };
+    table.add(&step);
+    table.step_lazily(spec, steps, step.rows);
+    Ok(())
+}
+
 impl<'a> Table<'a> {
-    pub(super) fn new(
-        weights: &'a mut Tensor,
-        mean: &'a mut Tensor,
-        square: &'a mut Tensor,
-        sum: &'a mut Tensor,
-    ) -> Self {
-        let width = weights.size()[1] as usize;
-        Self {
-            width,
-            weights: values_mut(weights),
-            mean: values_mut(mean),
-            square: values_mut(square),
-            sum: values_mut(sum),
+    fn new(width: usize, weights: &'a mut [f32], [mean, square, sum]: [&'a mut [f32]; 3]) -> Result<Self> {
+        if [&mean, &square, &sum].iter().any(|values| values.len() != weights.len()) {
+            invalid!("an optimiser has as many values as its table");
         }
+        Ok(Self { width, weights, mean, square, sum })
     }
 
-    /// Adds the gradient of each of `rows` to its sum.
-    fn add(&mut self, rows: &[i64], gradient: &Tensor) {
-        let gradient = gradient.contiguous();
-        for (row, gradient) in rows.iter().zip(values(&gradient).chunks_exact(self.width)) {
-            let start = *row as usize * self.width;
+    /// Adds the gradient of each row to its sum.
+    fn add(&mut self, step: &Step) {
+        for (row, gradient) in step.rows.iter().zip(step.gradients.chunks_exact(self.width)) {
+            let start = row * self.width;
             for (sum, value) in self.sum[start..start + self.width].iter_mut().zip(gradient) {
                 *sum += value;
             }
         }
     }
 
-    /// The step of that number, from 1, of every row.
-    pub(super) fn step_densely(mut self, spec: &AdamSpec, steps: i32, rows: &Tensor, gradient: &Tensor) {
-        let rows = indices(rows);
-        self.add(&rows, gradient);
+    /// A step of every row; `rows` have a gradient.
+    fn step_densely(self, rate: Rate, rows: &[usize]) {
         let mut touched = vec![false; self.weights.len() / self.width];
         for row in rows {
-            touched[row as usize] = true;
+            touched[*row] = true;
         }
-        let rate = Rate::new(spec, steps);
         let threads = (self.weights.len() / VALUES_PER_THREAD).clamp(1, tch::get_num_threads().max(1) as usize);
         let rows = touched.len().div_ceil(threads);
         let size = rows * self.width;
@@ -125,14 +160,10 @@ impl<'a> Table<'a> {
     }
 
     /// A step of each of `rows`; `steps` counts those of every row.
-    pub(super) fn step_lazily(mut self, spec: &AdamSpec, steps: &mut Tensor, rows: &Tensor, gradient: &Tensor) {
-        let mut rows = indices(rows);
-        self.add(&rows, gradient);
+    fn step_lazily(self, spec: &AdamSpec, steps: &mut [f32], mut rows: Vec<usize>) {
         rows.sort_unstable();
         rows.dedup();
-        let steps = values_mut(steps);
         for row in rows {
-            let row = row as usize;
             steps[row] += 1.0;
             let values = row * self.width..(row + 1) * self.width;
             let sum = &mut self.sum[values.clone()];
@@ -147,25 +178,61 @@ impl<'a> Table<'a> {
     }
 }
 
-fn indices(rows: &Tensor) -> Vec<i64> {
-    Vec::try_from(rows).expect("rows are a vector of int64")
+/// The width of a table, and its rows that have a gradient.
+///
+/// # Errors
+/// Where `rows` are not indices of its rows, or `gradient` does not have one of its rows for each.
+fn check(table: &Tensor, rows: &Tensor, gradient: &Tensor) -> Result<(usize, Vec<usize>)> {
+    let size = table.size();
+    let &[height, width] = &size[..] else { invalid!("a table has rows and columns, not the shape {size:?}") };
+    let rows = Vec::<i64>::try_from(rows).torch()?;
+    if gradient.size() != [rows.len() as i64, width] {
+        invalid!("the gradient of {} rows of {width} values has the shape {:?}", rows.len(), gradient.size());
+    }
+    if let Some(row) = rows.iter().find(|row| !(0..height).contains(row)) {
+        invalid!("a gradient is of row {row}, and the table has {height}");
+    }
+    Ok((width as usize, rows.into_iter().map(|row| row as usize).collect()))
 }
 
-fn assert_plain(tensor: &Tensor) {
-    let plain = tensor.device() == Device::Cpu && tensor.kind() == Kind::Float && tensor.is_contiguous();
-    assert!(plain, "a table is float32, contiguous and on the CPU");
-}
-
-/// The values of a tensor, row after row.
-fn values(tensor: &Tensor) -> &[f32] {
-    assert_plain(tensor);
-    // SAFETY: it holds that many float32 one after the other, and lives as long as the borrow.
-    unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast(), tensor.numel()) }
-}
-
-/// The values of a tensor, row after row, to change.
-fn values_mut(tensor: &mut Tensor) -> &mut [f32] {
-    assert_plain(tensor);
-    // SAFETY: as in `values`; no other tensor of this module's callers shares the storage while this one is borrowed.
-    unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast(), tensor.numel()) }
+/// The values of tensors, row after row: of `changed` to change, of `read` to read.
+///
+/// # Errors
+/// Where a tensor is not float32, contiguous and on the CPU, or shares memory with another of them.
+fn borrow<'a, const N: usize>(
+    changed: [&'a mut Tensor; N],
+    read: &'a Tensor,
+) -> Result<([&'a mut [f32]; N], &'a [f32])> {
+    let mut ranges: Vec<Range<usize>> = Vec::with_capacity(N + 1);
+    for tensor in changed.iter().map(|tensor| &**tensor).chain([read]) {
+        if !(tensor.device() == Device::Cpu && tensor.kind() == Kind::Float && tensor.is_contiguous()) {
+            invalid!("a table and its optimiser are float32, contiguous and on the CPU");
+        }
+        let start = tensor.data_ptr().addr();
+        let range = start..start + tensor.numel() * size_of::<f32>();
+        if ranges.iter().any(|other| range.start < other.end && other.start < range.end) {
+            invalid!("a table, its optimiser and its gradient share memory");
+        }
+        ranges.push(range);
+    }
+    // The pointer of a tensor without values is null.
+    let is_empty = |tensor: &Tensor| tensor.numel() == 0;
+    let changed = changed.map(|tensor| -> &mut [f32] {
+        if is_empty(tensor) {
+            return &mut [];
+        }
+        // SAFETY: the tensor is contiguous and on the CPU: `numel` float32 lie from its pointer on, initialised and aligned.
+        // They live as long as the tensor, which is borrowed exclusively for the lifetime of the slice. None of the tensors
+        // borrowed here has a byte in common with another, as was checked above. libtorch hands out no references to values,
+        // and another handle to the same storage is not used meanwhile: on this thread, because only slices are used until
+        // the borrow ends; on others, by the rule of every operation that changes a tensor in place.
+        unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast(), tensor.numel()) }
+    });
+    let read: &[f32] = if is_empty(read) {
+        &[]
+    } else {
+        // SAFETY: as above; nothing that is changed shares its memory.
+        unsafe { std::slice::from_raw_parts(read.data_ptr().cast(), read.numel()) }
+    };
+    Ok((changed, read))
 }

@@ -4,7 +4,7 @@ mod cpu;
 
 use tch::{Device, Kind, Tensor};
 
-use self::cpu::Table;
+use self::cpu::{step_densely, step_lazily};
 use counterweight::error::{Result, invalid};
 use counterweight::job::{AdamKind, AdamSpec};
 
@@ -44,22 +44,27 @@ impl Adam {
     }
 
     /// Moves `table` by one step, where the loss has `gradient` at `rows` and none elsewhere; a row may come twice.
-    pub(crate) fn step(&mut self, table: &mut Tensor, rows: &Tensor, gradient: &Tensor) {
+    ///
+    /// # Errors
+    /// On a CPU, where `rows` or `gradient` are not of such a table, or tensors share memory.
+    pub(crate) fn step(&mut self, table: &mut Tensor, rows: &Tensor, gradient: &Tensor) -> Result<()> {
         match table.device() {
             Device::Cpu => self.step_on_cpu(table, rows, gradient),
-            _ => tch::no_grad(|| self.step_on_gpu(table, rows, gradient)),
+            _ => {
+                tch::no_grad(|| self.step_on_gpu(table, rows, gradient));
+                Ok(())
+            }
         }
     }
 
-    fn step_on_cpu(&mut self, table: &mut Tensor, rows: &Tensor, gradient: &Tensor) {
+    fn step_on_cpu(&mut self, table: &mut Tensor, rows: &Tensor, gradient: &Tensor) -> Result<()> {
         let Self { spec, mean, square, sum, update } = self;
-        let table = Table::new(table, mean, square, sum);
         match update {
             Update::Dense { steps } => {
                 *steps += 1;
-                table.step_densely(spec, *steps, rows, gradient);
+                step_densely([table, mean, square, sum], spec, *steps, rows, gradient)
             }
-            Update::Lazy { steps } => table.step_lazily(spec, steps, rows, gradient),
+            Update::Lazy { steps } => step_lazily([table, mean, square, sum, steps], spec, rows, gradient),
         }
     }
 
@@ -106,7 +111,7 @@ impl Adam {
         [("mean", self.mean.shallow_clone()), ("square", self.square.shallow_clone()), ("steps", steps)]
     }
 
-    /// Goes on from an earlier [`Adam::state`], whose tensors `read` gives by name.
+    /// Resumes from an earlier [`Adam::state`], whose tensors `read` gives by name.
     ///
     /// # Errors
     /// Where `read` fails, or a tensor has another shape than this table's.
@@ -137,9 +142,10 @@ mod tests {
     type Step = fn(&mut Adam, &mut Tensor, &Tensor, &Tensor);
 
     /// What a CPU does, and what a GPU does, which a CPU can do as well.
-    const WAYS: [Step; 2] = [Adam::step_on_cpu, |adam, table, rows, gradient| {
-        tch::no_grad(|| adam.step_on_gpu(table, rows, gradient));
-    }];
+    const WAYS: [Step; 2] = [
+        |adam, table, rows, gradient| adam.step_on_cpu(table, rows, gradient).unwrap(),
+        |adam, table, rows, gradient| tch::no_grad(|| adam.step_on_gpu(table, rows, gradient)),
+    ];
 
     /// libtorch's own dense Adam, on the same loss, is the reference.
     #[test]
@@ -236,7 +242,7 @@ mod tests {
             let mut table = table(&mut rng);
             let mut adam = Adam::new(kind, SPEC, &table);
             for _ in 0..5 {
-                apply(Adam::step, &mut adam, &mut table, &random_step(&mut rng));
+                apply(WAYS[0], &mut adam, &mut table, &random_step(&mut rng));
             }
             let mut table_again = table.copy();
             let mut again = Adam::new(kind, SPEC, &table_again);
@@ -248,12 +254,39 @@ mod tests {
             again.restore(read).unwrap();
             for _ in 0..5 {
                 let step = random_step(&mut rng);
-                apply(Adam::step, &mut adam, &mut table, &step);
-                apply(Adam::step, &mut again, &mut table_again, &step);
+                apply(WAYS[0], &mut adam, &mut table, &step);
+                apply(WAYS[0], &mut again, &mut table_again, &step);
             }
             assert_eq!(table, table_again);
             let error = again.restore(|_| Ok(Tensor::from_slice(&[1.0_f32, 2.0]))).unwrap_err().to_string();
             assert!(error.contains("mean of the optimiser has the shape [2]"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_of_the_table_is_refused() {
+        let mut rng = ChaCha8Rng::seed_from_u64(11);
+        let rows = Tensor::from_slice(&[0_i64, 2]);
+        let gradient = Tensor::ones([2, WIDTH as i64], (Kind::Float, Device::Cpu));
+        for kind in [AdamKind::Dense, AdamKind::Lazy] {
+            let mut table = table(&mut rng);
+            let mut adam = Adam::new(kind, SPEC, &table);
+            let part_of_the_table = table.narrow(0, 1, 2);
+            for (rows, gradient, wanted) in [
+                (&rows, &part_of_the_table, "share memory"),
+                (&rows, &gradient.to_kind(Kind::Double), "float32"),
+                (&rows, &gradient.narrow(1, 0, 1), "has the shape [2, 1]"),
+                (&(&rows + 4), &gradient, "of row 6"),
+                (&(&rows - 1), &gradient, "of row -1"),
+            ] {
+                let error = adam.step(&mut table, rows, gradient).unwrap_err().to_string();
+                assert!(error.contains(wanted), "{error}");
+            }
+            adam.mean = table.shallow_clone();
+            assert!(adam.step(&mut table, &rows, &gradient).unwrap_err().to_string().contains("share memory"));
+            let mut longer = Tensor::cat(&[&table, &table], 0);
+            let error = Adam::new(kind, SPEC, &table).step(&mut longer, &rows, &gradient).unwrap_err().to_string();
+            assert!(error.contains("as many values"), "{error}");
         }
     }
 
@@ -272,7 +305,7 @@ mod tests {
             let mut table = start.copy();
             let mut adam = Adam::new(AdamKind::Dense, SPEC, &table);
             for _ in 0..3 {
-                adam.step(&mut table, &Tensor::from_slice(&touched), &gradient);
+                adam.step(&mut table, &Tensor::from_slice(&touched), &gradient).unwrap();
             }
             table
         });

@@ -207,10 +207,10 @@ fn what_leaves_nothing_to_fit_is_refused() {
 
 #[test]
 fn the_model_scores_as_the_table_says() {
-    use crate::fit::evaluation;
+    use crate::model::logits;
 
     let table = Tensor::from_slice(&[-1.5, 0.25, 2.0, 0.5, -0.75]);
     let pairs = [row(0, 0, false), row(1, 1, false), row(2, 0, false), row(0, 1, false)];
-    let scores = evaluation::logits(&model(&table, 3), &pairs, Device::Cpu);
+    let scores = logits(&model(&table, 3), &pairs, Device::Cpu);
     assert_eq!(scores, [-1.0, -0.5, 2.5, -2.25]);
 }
