@@ -9,7 +9,7 @@ use datafusion::arrow::datatypes::Float64Type;
 use datafusion::catalog::TableProvider;
 use datafusion::common::TableReference;
 use datafusion::dataframe::DataFrame;
-use datafusion::execution::context::SessionState;
+use datafusion::execution::context::{SQLOptions, SessionState};
 use datafusion::prelude::SessionContext;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -155,7 +155,7 @@ impl JobContext {
     /// Plans the query that the job gives under `key`.
     ///
     /// # Errors
-    /// [`Error::ToBeScored`] where it reads a table that `[score]` of the same job is yet to write.
+    /// Where it is a statement that changes tables or the session, or does not plan; [`Error::ToBeScored`] where it reads a table that `[score]` of the same job is yet to write.
     pub async fn query(&self, key: &str, sql: &str) -> Result<DataFrame> {
         let state = self.session.state();
         let statement = state.sql_to_statement(sql, &state.config().options().sql_parser.dialect);
@@ -165,7 +165,8 @@ impl JobContext {
                 return Err(Error::ToBeScored { key: key.to_owned(), table: table.to_owned() });
             }
         }
-        self.session.sql(sql).await.context(|| format!("{key} does not plan"))
+        let only_reads = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+        self.session.sql_with_options(sql, only_reads).await.context(|| format!("{key} does not plan"))
     }
 }
 
@@ -234,7 +235,7 @@ async fn check_expectations(
 #[cfg(test)]
 mod tests {
     use datafusion::arrow::datatypes::Int64Type;
-    use datafusion::prelude::{col, lit};
+    use datafusion::prelude::{SessionConfig, col, lit};
 
     use super::*;
 
@@ -258,6 +259,11 @@ mod tests {
         let sum = context.query("q", "SELECT sum(y) AS s FROM double").await.unwrap().to_string().await.unwrap();
         assert!(sum.contains("| 6 |"), "{sum}");
 
+        for changing in ["DROP VIEW double", "COPY here TO 'x.csv'", "SET datafusion.execution.batch_size = 1"] {
+            let error = context.query("q", changing).await.unwrap_err();
+            assert!(error.is_invalid_input() && error.to_string().contains("not supported"), "{error}");
+        }
+
         let listed = context.session.sql("SHOW TABLES").await.unwrap();
         let listed = listed.filter(col("table_schema").eq(lit("public"))).unwrap();
         let listed = listed.select_columns(&["table_name", "table_type"]).unwrap().sort_by(vec![col("table_name")]);
@@ -266,6 +272,46 @@ mod tests {
             assert!(listed.lines().any(|line| line.contains(name) && line.contains(kind)), "{listed}");
         }
         assert_eq!(listed.lines().count(), 3 + 4, "{listed}");
+    }
+
+    #[tokio::test]
+    async fn a_job_lives_beside_its_hosts_tables() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("here.csv"), "x\n1\n2\n").unwrap();
+        let job = format!("name = \"x\"\n[tables.here]\nurl = \"{}/here.csv\"\n", folder.path().display());
+        let beside = |host: &SessionContext| {
+            JobContext::builder(Job::parse(&job, &[]).unwrap()).session(host.clone()).build().unwrap()
+        };
+        async fn rows(context: &JobContext, table: &str) -> Result<usize> {
+            Ok(context.query("q", &format!("SELECT * FROM {table}")).await?.count().await?)
+        }
+        let host = SessionContext::new();
+        for made in ["CREATE TABLE here AS SELECT 7 AS x", "CREATE TABLE log AS SELECT 1 AS a"] {
+            host.sql(made).await.unwrap();
+        }
+        let (one, two) = (beside(&host), beside(&host));
+        for (table, expected) in [("here", 2), ("datafusion.public.here", 1), ("log", 1)] {
+            assert_eq!(rows(&one, table).await.unwrap(), expected, "{table}");
+        }
+
+        // What the job's session registers is its own.
+        for made in ["CREATE TABLE made AS SELECT 1 AS a", "CREATE DATABASE other", "CREATE SCHEMA other.inner"] {
+            one.session.sql(made).await.unwrap();
+        }
+        assert_eq!(rows(&one, "made").await.unwrap(), 1);
+        assert!(rows(&two, "made").await.is_err() && host.table("made").await.is_err());
+        assert_eq!(host.catalog_names(), ["datafusion"]);
+
+        // What the host registers later is there.
+        host.sql("CREATE TABLE later AS SELECT 1 AS a").await.unwrap();
+        assert_eq!(rows(&one, "later").await.unwrap(), 1);
+        let nested = beside(&two.session);
+        assert_eq!((rows(&nested, "here").await.unwrap(), rows(&nested, "log").await.unwrap()), (2, 1));
+        let listed = "SELECT * FROM information_schema.tables WHERE table_name = 'here' AND table_schema = 'job'";
+        assert_eq!(nested.query("q", listed).await.unwrap().count().await.unwrap(), 1);
+
+        let empty = SessionContext::new_with_config(SessionConfig::new().with_create_default_catalog_and_schema(false));
+        assert_eq!(rows(&beside(&empty), "here").await.unwrap(), 2);
     }
 
     #[tokio::test]

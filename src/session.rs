@@ -177,7 +177,8 @@ pub(crate) fn session_beside(
     sources.extend(schema.map(|schema| Arc::new(HostTables(schema)) as Arc<dyn TableSource>));
 
     let catalog = Arc::new(MemoryCatalogProvider::new());
-    let catalogs = Catalogs { host: Arc::clone(state.catalog_list()), ours: Arc::clone(&catalog) as _ };
+    let catalogs = Catalogs { host: Arc::clone(state.catalog_list()), ours: MemoryCatalogProviderList::new() };
+    catalogs.register_catalog(CATALOG.to_owned(), Arc::clone(&catalog) as _);
     let runtime = RuntimeEnvBuilder::from_runtime_env(state.runtime_env());
     let runtime = runtime.with_cache_manager(CacheManagerConfig::default()).with_object_list_cache_limit(0);
     let stores = Stores { host: Arc::clone(&state.runtime_env().object_store_registry), storage };
@@ -218,26 +219,26 @@ pub fn without_tables(state: SessionState) -> SessionContext {
 const CATALOG: &str = "counterweight";
 const SCHEMA: &str = "job";
 
-/// The catalogs of a host, and ours.
+/// The catalogs of a host, and before them our own and those that a query registers.
 #[derive(Debug)]
 struct Catalogs {
     host: Arc<dyn CatalogProviderList>,
-    ours: Arc<dyn CatalogProvider>,
+    ours: MemoryCatalogProviderList,
 }
 
 impl CatalogProviderList for Catalogs {
     fn register_catalog(&self, name: String, catalog: Arc<dyn CatalogProvider>) -> Option<Arc<dyn CatalogProvider>> {
-        self.host.register_catalog(name, catalog)
+        self.ours.register_catalog(name, catalog)
     }
 
     fn catalog_names(&self) -> Vec<String> {
-        let mut names = self.host.catalog_names();
-        names.push(CATALOG.to_owned());
+        let mut names = self.ours.catalog_names();
+        names.extend(self.host.catalog_names().into_iter().filter(|name| self.ours.catalog(name).is_none()));
         names
     }
 
     fn catalog(&self, name: &str) -> Option<Arc<dyn CatalogProvider>> {
-        if name == CATALOG { Some(Arc::clone(&self.ours)) } else { self.host.catalog(name) }
+        self.ours.catalog(name).or_else(|| self.host.catalog(name))
     }
 }
 

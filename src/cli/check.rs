@@ -1,4 +1,5 @@
 use clap::Args;
+use counterweight::context::JobContext;
 use counterweight::error::{Error, Result};
 use counterweight::operator::Finding;
 
@@ -13,6 +14,19 @@ pub(super) struct CheckArgs {
 
 pub(super) async fn run(global: &GlobalArgs, args: CheckArgs) -> Result<()> {
     let context = args.job.context(global)?;
+    let problems = tokio::select! {
+        problems = look(&context) => problems?,
+        () = context.interrupt.cancelled() => return Err(Error::Interrupted),
+    };
+    match problems {
+        0 => Ok(()),
+        1 => Err(Error::Invalid(format!("{}: there is a problem", args.job.job.display()))),
+        _ => Err(Error::Invalid(format!("{}: there are {problems} problems", args.job.job.display()))),
+    }
+}
+
+/// Prints what is found in the job, and counts the problems.
+async fn look(context: &JobContext) -> Result<usize> {
     let mut problems = 0;
     for name in context.job.tables.keys() {
         if context.is_to_be_scored(name).await {
@@ -22,15 +36,11 @@ pub(super) async fn run(global: &GlobalArgs, args: CheckArgs) -> Result<()> {
         problems += tell(&Finding::new(format!("tables.{name}"), context.open_table(name).await))?;
     }
     for operator in context.operators() {
-        for finding in operator.check(&context).await {
+        for finding in operator.check(context).await {
             problems += tell(&finding)?;
         }
     }
-    match problems {
-        0 => Ok(()),
-        1 => Err(Error::Invalid(format!("{}: there is a problem", args.job.job.display()))),
-        _ => Err(Error::Invalid(format!("{}: there are {problems} problems", args.job.job.display()))),
-    }
+    Ok(problems)
 }
 
 /// Prints a line for the thing that was checked, and counts its problem.

@@ -21,7 +21,7 @@ use url::Url;
 use self::encode::Format;
 use self::execute::{Output, Runner};
 use self::source::{Located, Sources};
-use counterweight::command::GlobalArgs;
+use counterweight::command::{GlobalArgs, on_signal};
 
 /// Run SQL: from the command line, from files, from standard input, or in an interactive shell
 ///
@@ -80,11 +80,12 @@ pub(super) async fn run(global: &GlobalArgs, args: SqlArgs) -> Result<()> {
     Ok(())
 }
 
-/// Runs all of `statements`, or until Ctrl-C.
+/// Runs all of `statements`, or until Ctrl-C or SIGTERM.
 async fn run_all(mut runner: Runner, statements: Vec<Located>) -> Result<()> {
+    let interrupt = on_signal();
     tokio::select! {
         run = run_each(&mut runner, statements) => run?,
-        Ok(()) = tokio::signal::ctrl_c() => return Err(Error::Interrupted),
+        () = interrupt.cancelled() => return Err(Error::Interrupted),
     }
     runner.finish().await
 }

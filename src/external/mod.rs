@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, ChildStderr, ChildStdout, Command};
-use tokio::task::JoinHandle;
+use tokio::process::{ChildStderr, ChildStdout, Command};
 
 pub use program::Program;
 
@@ -22,7 +21,9 @@ use crate::operator::{Finding, Operator, Report};
 /// How long a process has to end after it was asked to.
 const GRACE: Duration = Duration::from_secs(30);
 /// Bytes of a process's standard error that are kept for the message of its failure.
-const STDERR_BYTES: u64 = 4 << 10;
+const STDERR_BYTES: usize = 4 << 10;
+/// Characters that are shown of a line that is not a message.
+const SHOWN_CHARS: usize = 200;
 
 /// An operator whose work another process does.
 ///
@@ -67,20 +68,28 @@ impl ExternalOperator {
 
         let mut request = serde_json::to_vec(&Request::new(work, self.name, context)).map_err(std::io::Error::from)?;
         request.push(b'\n');
+        let id = child.id();
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (Some(mut stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else {
             invalid!("{} has no standard streams", program.display());
         };
         let stderr = tokio::spawn(tail(stderr));
-        // Where the process is gone already, its exit says why. It ends when its standard input does: `stdin` lives on.
-        let _ = stdin.write_all(&request).await;
-        let mut messages = Box::pin(read_messages(stdout, context));
-        let read = tokio::select! {
-            read = &mut messages => read,
+        let mut ended = Box::pin(async {
+            // Where the process is gone already, its exit says why. It ends when its standard input does: `stdin` lives on.
+            let write = async {
+                let _ = stdin.write_all(&request).await;
+                Ok(())
+            };
+            let read = async { read_messages(stdout, context).await.context(|| program.display()) };
+            let (messages, ()) = tokio::try_join!(read, write)?;
+            Ok::<_, Error>((messages, child.wait().await?))
+        });
+        let ended = tokio::select! {
+            ended = &mut ended => ended,
             () = context.interrupt.cancelled() => {
-                terminate(&child);
-                match tokio::time::timeout(GRACE, messages).await {
-                    Ok(read) => read,
+                terminate(id);
+                match tokio::time::timeout(GRACE, ended).await {
+                    Ok(ended) => ended,
                     Err(_) => {
                         child.kill().await?;
                         return Err(Error::Interrupted);
@@ -88,26 +97,24 @@ impl ExternalOperator {
                 }
             }
         };
-        self.conclude(read?, child, stderr, &program).await
-    }
-
-    /// The outcome of a process whose messages have ended.
-    async fn conclude(
-        &self,
-        Messages { findings, report, failure }: Messages,
-        mut child: Child,
-        stderr: JoinHandle<Vec<u8>>,
-        program: &std::path::Path,
-    ) -> Result<(Vec<Finding>, Option<Report>)> {
-        let status = child.wait().await?;
+        let (Messages { findings, report, failure }, status) = ended?;
         if let Some(failure) = failure {
             return Err(failure);
         }
         if !status.success() {
+            // It may not have got as far as to end cleanly.
+            if context.interrupt.is_cancelled() {
+                return Err(Error::Interrupted);
+            }
             let said = stderr.await.unwrap_or_default();
-            return Err(program::ended_early(program, status, String::from_utf8_lossy(&said).trim()));
+            return Err(program::ended_early(&program, status, String::from_utf8_lossy(&said).trim()));
         }
         Ok((findings, report))
+    }
+
+    /// The error of a process that ended well, and did not say what was asked.
+    fn without<T>(&self, what: &str) -> Result<T> {
+        invalid!("{} ended without {what}", self.program.path()?.display())
     }
 }
 
@@ -119,7 +126,8 @@ impl Operator for ExternalOperator {
 
     async fn check(&self, context: &JobContext) -> Vec<Finding> {
         match self.process(Work::Check, context).await {
-            Ok((findings, _)) => findings,
+            Ok((findings, _)) if !findings.is_empty() => findings,
+            Ok(_) => vec![Finding::new(format!("[{}]", self.name), self.without("a finding"))],
             Err(error) => vec![Finding::new(format!("[{}]", self.name), Err(error))],
         }
     }
@@ -127,7 +135,7 @@ impl Operator for ExternalOperator {
     async fn run(&self, context: &JobContext) -> Result<Report> {
         match self.process(Work::Run, context).await? {
             (_, Some(report)) => Ok(report),
-            (_, None) => invalid!("{} ended without a report", self.program.path()?.display()),
+            (_, None) => self.without("a report"),
         }
     }
 }
@@ -146,7 +154,8 @@ async fn read_messages(stdout: ChildStdout, context: &JobContext) -> Result<Mess
     let mut messages = Messages::default();
     while let Some(line) = lines.next_line().await? {
         let message = serde_json::from_str(&line).map_err(std::io::Error::from);
-        match message.context(|| format!("counterweight-train told what is no message, {line:?}"))? {
+        let shown = || line.chars().take(SHOWN_CHARS).collect::<String>();
+        match message.context(|| format!("its standard output has a line that is not a message, {:?}", shown()))? {
             Message::Event(event) => context.events.emit(event),
             Message::Finding(finding) => messages.findings.push(finding.into()),
             Message::Report(report) => messages.report = Some(report),
@@ -162,15 +171,71 @@ async fn tail(mut stream: ChildStderr) -> Vec<u8> {
     let mut buffer = [0; 4096];
     while let Ok(read @ 1..) = stream.read(&mut buffer).await {
         kept.extend_from_slice(&buffer[..read]);
-        kept.drain(..kept.len().saturating_sub(STDERR_BYTES as usize));
+        kept.drain(..kept.len().saturating_sub(STDERR_BYTES));
     }
     kept
 }
 
-/// Asks a process to end: as SIGTERM does, or where there are no signals at once.
-fn terminate(child: &Child) {
+/// Asks a process to end by SIGTERM. Where there are no signals it is killed once its time to end is over.
+fn terminate(id: Option<u32>) {
     #[cfg(unix)]
-    if let Some(id) = child.id().and_then(|id| i32::try_from(id).ok()) {
+    if let Some(id) = id.and_then(|id| i32::try_from(id).ok()) {
         let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), nix::sys::signal::Signal::SIGTERM);
+    }
+}
+
+#[cfg(unix)]
+#[cfg(test)]
+mod tests {
+    use super::program::tests::script;
+    use super::*;
+    use crate::job::Job;
+
+    /// A context whose request fills more than a pipe.
+    fn context() -> JobContext {
+        let text = format!("name = \"x\"\n# {}\n", "-".repeat(1 << 20));
+        JobContext::builder(Job::parse(&text, &[]).unwrap()).build().unwrap()
+    }
+
+    fn operator(folder: &std::path::Path, text: &str) -> ExternalOperator {
+        ExternalOperator::train().with_program(script(folder, text))
+    }
+
+    #[tokio::test]
+    async fn a_process_that_keeps_to_no_protocol_is_an_error_that_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().display().to_string();
+        let long = "head -c 100000 /dev/zero | tr '\\0' x";
+        for (text, expected) in [
+            ("echo garbage", "a line that is not a message, \"garbage\""),
+            (r"printf '\377\n'", "UTF-8"),
+            (long, "xxx"),
+            ("exit 0", "ended without a report"),
+            ("echo broken >&2; exit 7", "exit status: 7: broken"),
+        ] {
+            let error = operator(folder.path(), text).run(&context()).await.unwrap_err().to_string();
+            assert!(error.contains(&path) && error.to_lowercase().contains(&expected.to_lowercase()), "{error}");
+            assert!(error.len() < 1000, "{error}");
+        }
+        let findings = operator(folder.path(), "exit 0").check(&context()).await;
+        let error = Finding::all(findings).unwrap_err().to_string();
+        assert!(error.contains("ended without a finding"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_process_that_hangs_is_ended_by_an_interrupt() {
+        let folder = tempfile::tempdir().unwrap();
+        // It reads no request; or what it tells has ended, and it has not.
+        for text in ["exec sleep 60", "cat > /dev/null & exec sleep 60 >&-"] {
+            let (operator, context) = (operator(folder.path(), text), context());
+            let run = operator.run(&context);
+            let interrupt = async {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                context.interrupt.cancel();
+            };
+            let ended = tokio::time::timeout(GRACE / 2, async { tokio::join!(run, interrupt).0 });
+            let error = ended.await.expect(text).unwrap_err();
+            assert!(matches!(error, Error::Interrupted), "{error}");
+        }
     }
 }

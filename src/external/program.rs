@@ -88,13 +88,14 @@ pub(super) fn ended_early(path: &Path, status: ExitStatus, said: &str) -> Error 
     Error::External { message: format!("{path} ended early, by {status}: {said}"), exit_code: 1 }
 }
 
+#[cfg(unix)]
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::protocol::VERSION;
     use super::*;
 
-    #[cfg(unix)]
-    fn script(folder: &Path, text: &str) -> Program {
+    /// A shell script in the executable's place.
+    pub(in super::super) fn script(folder: &Path, text: &str) -> Program {
         use std::os::unix::fs::PermissionsExt;
         let path = folder.join(NAME);
         std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
@@ -103,7 +104,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg(unix)]
     fn what_cannot_be_used_is_said_with_what_to_do() {
         let folder = tempfile::tempdir().unwrap();
         let error = Program::from(folder.path().join("none")).checked().unwrap_err();

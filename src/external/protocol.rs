@@ -36,7 +36,7 @@ pub enum Work {
 /// The first line that a process reads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Request {
-    /// The version of who asks.
+    /// The version of the caller.
     pub version: String,
     /// What is to be done.
     pub work: Work,

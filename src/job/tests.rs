@@ -1,6 +1,6 @@
 //! Jobs as they are written, and what is said of those that are not sound.
 
-use toml::{Table as Toml, Value};
+use toml::Value;
 
 use super::load::PRESETS;
 use super::*;

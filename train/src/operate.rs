@@ -36,7 +36,7 @@ async fn operate() -> Result<()> {
     std::io::stdin().lock().read_line(&mut line)?;
     let sent: serde_json::Value =
         serde_json::from_str(&line).map_err(std::io::Error::from).context(|| "the request")?;
-    require_version("who asks", sent["version"].as_str().unwrap_or_default())?;
+    require_version("the caller", sent["version"].as_str().unwrap_or_default())?;
     let Request { work, operator, job, storage, .. } = serde_json::from_value(sent).map_err(std::io::Error::from)?;
 
     let operator: Arc<dyn Operator> = match operator.as_str() {

@@ -108,7 +108,10 @@ async fn score_files(context: &JobContext, plan: &Plan, scorer: &Arc<Scorer>, ou
         let (context, scorer, outputs) = (context.clone(), Arc::clone(scorer), outputs.clone());
         let task = tokio::spawn(async move {
             let scored = score_file(&context, &file, &to, &scorer, &outputs).await;
-            scored.context(|| format!("cannot score {}", file.url))
+            match scored {
+                Err(Error::Interrupted) => Err(Error::Interrupted),
+                scored => scored.context(|| format!("cannot score {}", file.url)),
+            }
         });
         async { task.await.map_err(std::io::Error::other)? }
     });
