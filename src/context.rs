@@ -63,6 +63,10 @@ impl JobContextBuilder {
     }
 
     /// The stores of the job's inputs and outputs; by default those that the environment configures.
+    ///
+    /// A URL whose store a host's session has registered is read from there. Outputs go to these stores alone: what is to be
+    /// written to a store that the host has made belongs in here, too, by
+    /// [`register_store`](datafusion::execution::object_store::ObjectStoreRegistry::register_store).
     pub fn storage(mut self, storage: Arc<Storage>) -> Self {
         self.storage = Some(storage);
         self
@@ -155,7 +159,8 @@ impl JobContext {
     /// Plans the query that the job gives under `key`.
     ///
     /// # Errors
-    /// Where it is a statement that changes tables or the session, or does not plan; [`Error::ToBeScored`] where it reads a table that `[score]` of the same job is yet to write.
+    /// Where it is a statement that changes tables or the session, or does not plan; [`Error::ToBeScored`] where it reads a
+    /// table that `[score]` of the same job is yet to write.
     pub async fn query(&self, key: &str, sql: &str) -> Result<DataFrame> {
         let state = self.session.state();
         let statement = state.sql_to_statement(sql, &state.config().options().sql_parser.dialect);
@@ -417,5 +422,18 @@ mod tests {
         let child = context.child();
         context.interrupt.cancel();
         assert!(child.interrupt.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn an_audit_runs_whatever_dialect_a_host_has_chosen() {
+        let job = "name = \"x\"\n[columns]\ntreated = \"o\"\npropensity = \"p\"\nphi = [\"x\"]\n\
+                   [audit.all]\nquery = \"SELECT value % 2 AS o, 0.5 AS p, value % 3 AS x FROM range(1000)\"";
+        for dialect in ["mysql", "bigquery", "postgresql"] {
+            let host = SessionConfig::new().set_str("datafusion.sql_parser.dialect", dialect);
+            let context = JobContext::builder(Job::parse(job, &[]).unwrap());
+            let context = context.session(SessionContext::new_with_config(host)).build().unwrap();
+            let report = context.operators()[0].run(&context).await.unwrap();
+            assert_eq!(report.summary["audits"]["all"]["checks"]["balance"]["rows"][0]["n"], 1000, "{dialect}");
+        }
     }
 }

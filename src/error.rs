@@ -128,7 +128,7 @@ impl Error {
         }
     }
 
-    /// Whether the cause is input that its author can mend, as opposed to the world failing: of several causes, all.
+    /// Whether the cause is input that its author can correct, and not any other failure. Of several causes, all must be.
     pub fn is_invalid_input(&self) -> bool {
         match self {
             Error::Invalid(_) | Error::ToBeScored { .. } => true,

@@ -1,9 +1,9 @@
 //! Counterweight finds out, in SQL, whether a recommender's propensities can be trusted, and retrains conversion models
 //! with losses that make them so (Li et al., *Propensity Matters*, ICML 2023).
 //!
-//! Data runs one way: [`storage`] → [`session`] → operators such as [`audit`] → [`output`] and
-//! [`metrics`]. The aggregates are
-//! a crate of their own, [`counterweight_udfs`].
+//! Data runs one way: [`storage`] → [`session`] → [`context`] → [operators](operator) such as [`audit`] → [`output`] and
+//! [`metrics`]. The aggregates are a crate of their own, [`counterweight_udfs`], and so is what needs libtorch: training and
+//! scoring are [operators of another process](external).
 
 pub mod audit;
 pub mod command;

@@ -13,6 +13,7 @@ use datafusion::catalog::{
     CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider,
     SchemaProvider, TableProvider,
 };
+use datafusion::config::SqlParserOptions;
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
 use datafusion::error::DataFusionError;
@@ -206,9 +207,11 @@ pub fn reconfigured(state: SessionState, config: impl FnOnce(SessionConfig) -> S
     SessionContext::new_with_state(SessionStateBuilder::new_from_existing(state).with_config(config).build())
 }
 
-/// A session with the functions and stores of `state`, and no table.
+/// A session with the functions and stores of `state`, and no table. It reads SQL as we write it, whatever dialect a host
+/// has chosen.
 pub fn without_tables(state: SessionState) -> SessionContext {
-    let config = state.config().clone().with_create_default_catalog_and_schema(true);
+    let mut config = state.config().clone().with_create_default_catalog_and_schema(true);
+    config.options_mut().sql_parser = SqlParserOptions::default();
     let state = SessionStateBuilder::new_from_existing(state)
         .with_catalog_list(Arc::new(MemoryCatalogProviderList::new()))
         .with_config(config)
@@ -251,7 +254,7 @@ struct Stores {
 
 impl ObjectStoreRegistry for Stores {
     fn register_store(&self, url: &Url, store: Arc<dyn ObjectStore>) -> Option<Arc<dyn ObjectStore>> {
-        self.host.register_store(url, store)
+        self.storage.register_store(url, store)
     }
 
     fn get_store(&self, url: &Url) -> Result<Arc<dyn ObjectStore>, DataFusionError> {
@@ -381,7 +384,7 @@ async fn listing_table(state: &SessionState, url: ListingTableUrl, format: &Tabl
     let Some((_, kind)) = FORMATS.into_iter().find(|(known, _)| *known == wanted) else {
         let known = FORMATS.map(|(known, _)| known);
         match &format.format {
-            Some(given) => invalid!("format = {given:?} is not one{}", suggestion(given, known)),
+            Some(given) => invalid!("invalid format {given:?}{}", suggestion(given, known)),
             None => invalid!(
                 "the extension of {name:?} is no format that is read here ({}); state the format",
                 known.join(", ")
@@ -422,23 +425,19 @@ async fn declared_schema(state: &SessionState, columns: &str) -> Result<SchemaRe
     }
 }
 
-/// A location as DataFusion lists it; unlike its own reading, globs work in every scheme.
+/// A location as DataFusion lists it: unlike its own reading, globs work in every scheme.
 fn table_url(location: &str) -> Result<ListingTableUrl> {
-    let Some((scheme, rest)) = location.split_once("://") else {
-        let expanded = match location.strip_prefix("~/") {
-            Some(rest) => std::env::home_dir().unwrap_or_default().join(rest).to_string_lossy().into_owned(),
-            None => location.to_owned(),
-        };
-        return Ok(ListingTableUrl::parse(expanded)?);
-    };
-    match rest.find(['*', '?', '[']).and_then(|glob| rest[..glob].rfind('/')) {
-        Some(slash) => {
-            let base = Url::parse(&format!("{scheme}://{}", &rest[..=slash]))
-                .map_err(|error| Error::Invalid(format!("{location:?} is not a URL: {error}")))?;
-            Ok(ListingTableUrl::try_new(base, None)?.with_glob(&rest[slash + 1..])?)
+    let glob = location.find(['*', '?', '[']);
+    let slash = glob.and_then(|glob| location[..glob].rfind('/')).filter(|slash| !location[..*slash].ends_with(":/"));
+    let Some((folder, pattern)) = slash.map(|slash| location.split_at(slash + 1)).or(glob.map(|_| ("./", location)))
+    else {
+        let mut url = parse_url(location)?;
+        if url.scheme() == "file" && !url.path().ends_with('/') && url.to_file_path().is_ok_and(|path| path.is_dir()) {
+            url.set_path(&format!("{}/", url.path()));
         }
-        None => Ok(ListingTableUrl::parse(parse_url(location)?)?),
-    }
+        return Ok(ListingTableUrl::parse(url)?);
+    };
+    Ok(ListingTableUrl::try_new(parse_url(folder)?, None)?.with_glob(pattern)?)
 }
 
 /// Where tables come from that are opened when a query first reads them.

@@ -18,8 +18,8 @@ use counterweight::storage::{Storage, parse_url};
 use datafusion::prelude::SessionContext;
 use url::Url;
 
-use self::encode::Format;
-use self::execute::{Output, Runner};
+use self::encode::{Format, Output};
+use self::execute::Runner;
 use self::source::{Located, Sources};
 use counterweight::command::{GlobalArgs, on_signal};
 

@@ -95,7 +95,6 @@ pub fn on_signal() -> CancellationToken {
 
 /// Waits for Ctrl-C or SIGTERM.
 async fn asked_to_end() -> bool {
-    #[cfg(unix)]
     if let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
         return tokio::select! {
             ctrl_c = tokio::signal::ctrl_c() => ctrl_c.is_ok(),

@@ -11,6 +11,8 @@ use async_trait::async_trait;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{ChildStderr, ChildStdout, Command};
 
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 pub use program::Program;
 
 use self::protocol::{Message, Request, Work};
@@ -20,6 +22,8 @@ use crate::operator::{Finding, Operator, Report};
 
 /// How long a process has to end after it was asked to.
 const GRACE: Duration = Duration::from_secs(30);
+/// How long the standard error of a process that has ended may take to end, too.
+const SAID: Duration = Duration::from_secs(2);
 /// Bytes of a process's standard error that are kept for the message of its failure.
 const STDERR_BYTES: usize = 4 << 10;
 /// Characters that are shown of a line that is not a message.
@@ -62,7 +66,6 @@ impl ExternalOperator {
         }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // A terminal's Ctrl-C goes to a whole process group: the process hears of it from us.
-        #[cfg(unix)]
         command.process_group(0);
         let mut child = command.spawn().map_err(|error| program::cannot_start(&program, &error.to_string()))?;
 
@@ -87,10 +90,11 @@ impl ExternalOperator {
         let ended = tokio::select! {
             ended = &mut ended => ended,
             () = context.interrupt.cancelled() => {
-                terminate(id);
+                signal_group(id, Signal::SIGTERM);
                 match tokio::time::timeout(GRACE, ended).await {
                     Ok(ended) => ended,
                     Err(_) => {
+                        signal_group(id, Signal::SIGKILL);
                         child.kill().await?;
                         return Err(Error::Interrupted);
                     }
@@ -106,7 +110,8 @@ impl ExternalOperator {
             if context.interrupt.is_cancelled() {
                 return Err(Error::Interrupted);
             }
-            let said = stderr.await.unwrap_or_default();
+            // What it has started may hold its standard error open.
+            let said = tokio::time::timeout(SAID, stderr).await.ok().and_then(Result::ok).unwrap_or_default();
             return Err(program::ended_early(&program, status, String::from_utf8_lossy(&said).trim()));
         }
         Ok((findings, report))
@@ -176,11 +181,11 @@ async fn tail(mut stream: ChildStderr) -> Vec<u8> {
     kept
 }
 
-/// Asks a process to end by SIGTERM. Where there are no signals it is killed once its time to end is over.
-fn terminate(id: Option<u32>) {
-    #[cfg(unix)]
+/// Sends a signal to a process and to those that it has started: each process leads a group of its own.
+fn signal_group(id: Option<u32>, signal: Signal) {
     if let Some(id) = id.and_then(|id| i32::try_from(id).ok()) {
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), nix::sys::signal::Signal::SIGTERM);
+        // A process that is gone needs no signal.
+        let _ = killpg(Pid::from_raw(id), signal);
     }
 }
 

@@ -31,7 +31,9 @@ impl Program {
     /// # Errors
     /// Where there is none.
     pub fn path(&self) -> Result<PathBuf> {
-        if let Some(path) = self.0.clone().or_else(|| std::env::var_os(VARIABLE).map(PathBuf::from)) {
+        if let Some(path) =
+            self.0.clone().or_else(|| std::env::var_os(VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from))
+        {
             return Ok(path);
         }
         let file = format!("{NAME}{EXE_SUFFIX}");

@@ -120,6 +120,6 @@ impl Timing {
 pub struct Optimum {
     /// λ, in units of the loss over φ's unit squared. Negative where loss and imbalance rise together.
     pub lambda: f64,
-    /// ρ, the correlation of L and BMSE over batches: with BMSE weighed by λ, the loss has 1 − ρ² times its variance.
+    /// ρ, the correlation of L and BMSE over batches: with BMSE weighted by λ, the loss has 1 − ρ² times its variance.
     pub correlation: f64,
 }

@@ -13,7 +13,15 @@ use datafusion::arrow::util::pretty::pretty_format_batches_with_options;
 use datafusion::parquet::arrow::ArrowWriter;
 use url::Url;
 
-use super::execute::Output;
+/// How results are shown.
+#[derive(Debug, Clone)]
+pub(super) struct Output {
+    pub(super) format: Format,
+    /// Whether CSV and TSV begin with the names of the columns.
+    pub(super) header: bool,
+    /// Rows of a table, at most.
+    pub(super) max_rows: Option<usize>,
+}
 
 /// How a result is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

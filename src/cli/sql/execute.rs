@@ -14,17 +14,7 @@ use datafusion::sql::parser::Statement;
 use futures::TryStreamExt;
 use url::Url;
 
-use super::encode::{Encoder, Format};
-
-/// How results are shown.
-#[derive(Debug, Clone)]
-pub(super) struct Output {
-    pub(super) format: Format,
-    /// Whether CSV and TSV begin with the names of the columns.
-    pub(super) header: bool,
-    /// Rows of a table, at most.
-    pub(super) max_rows: Option<usize>,
-}
+use super::encode::{Encoder, Output};
 
 /// Runs statements, one after another.
 pub(super) struct Runner {

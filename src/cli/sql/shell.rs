@@ -13,7 +13,8 @@ use rustyline::history::FileHistory;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{Context, Editor, Helper};
 
-use super::execute::{Outcome, Output, Runner};
+use super::encode::Output;
+use super::execute::{Outcome, Runner};
 use super::source::{is_complete, parse};
 
 const HELP: &str = r"Statements end in ; and may span lines. A table may be named by path or URL:
