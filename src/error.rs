@@ -152,7 +152,7 @@ fn is_invalid_query(error: &DataFusionError) -> bool {
     }
 }
 
-/// Returns early with [`Error::Invalid`](crate::error::Error::Invalid), whose message is formatted as by [`format!`].
+/// Returns early with [`Error::Invalid`], whose message is formatted as by [`format!`].
 #[macro_export]
 macro_rules! invalid {
     ($($message:tt)*) => { return Err($crate::error::Error::Invalid(format!($($message)*))) };

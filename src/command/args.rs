@@ -95,7 +95,7 @@ impl ModelArgs {
     }
 }
 
-/// Train the models of a job's [train] section, and write them to its output folder
+/// Train the models of a job's `[train]` section, and write them to its output folder
 #[derive(Debug, Args)]
 pub struct TrainArgs {
     #[command(flatten)]
@@ -116,7 +116,7 @@ impl TrainArgs {
     }
 }
 
-/// Write a job's [score] table again, with the propensity and prediction of a trained model
+/// Write a job's `[score]` table again, with the propensity and prediction of a trained model
 #[derive(Debug, Args)]
 pub struct ScoreArgs {
     #[command(flatten)]

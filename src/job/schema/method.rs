@@ -15,9 +15,9 @@ use crate::error::{Error, Result};
 /// Hands the list of training methods to the macro `$consumer`.
 ///
 /// An entry has the documentation of the method, the name of its file, that of its variant of
-/// [`Method`](crate::job::Method), its name in job files, and then:
+/// [`Method`], its name in job files, and then:
 ///
-/// - `estimate`: the estimate of the ideal loss, as an [`EstimateFormula`](crate::job::EstimateFormula);
+/// - `estimate`: the estimate of the ideal loss, as an [`EstimateFormula`];
 /// - `has_propensity`: whether p̂ occurs in the estimate or in L_e;
 /// - `imputation`: L_e, if an imputation model is trained by it;
 /// - `stabilization`: what else trains the propensity model, if anything;
