@@ -14,6 +14,7 @@ use super::select::Selection;
 use super::statistics::mean;
 use super::trial::Trial;
 use crate::error::{Error, Result};
+use crate::job::Split;
 use crate::model::{EpochRecord, Fingerprint, Metrics, Stop};
 use crate::output::parquet_bytes;
 
@@ -152,9 +153,9 @@ fn about(result: &TrialResult<'_>) -> Result<Map<String, Value>> {
             set(&format!("{name}_{metric}"), value);
         }
     }
-    let sets = [("train", Some(&data.train)), ("validation", Some(&data.validation)), ("test", data.test.as_ref())];
-    for (name, fingerprint) in sets {
-        let Some(Fingerprint { rows, treated, hash }) = fingerprint else { continue };
+    for split in [Split::Train, Split::Validation, Split::Test] {
+        let Some(Fingerprint { rows, treated, hash }) = data.get(split) else { continue };
+        let name = split.name();
         set(&format!("{name}_rows"), (*rows).into());
         set(&format!("{name}_treated"), (*treated).into());
         set(&format!("{name}_hash"), hash.as_str().into());

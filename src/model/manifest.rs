@@ -8,7 +8,7 @@ use url::Url;
 
 use super::training::TrainingRecord;
 use crate::error::{Context, Error, Result, invalid};
-use crate::job::{LossSpec, ModelSpec};
+use crate::job::{LossSpec, ModelSpec, Split};
 use crate::storage::{Storage, child};
 
 /// The version of the layout below.
@@ -59,18 +59,19 @@ pub struct VocabularyFile {
 /// What the models were trained and evaluated on.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct DataRecord {
-    /// The training set.
-    pub train: Fingerprint,
-    /// The validation set.
-    pub validation: Fingerprint,
-    /// The test set.
-    pub test: Option<Fingerprint>,
-    /// The uniform sample that propensities by naive Bayes come from.
-    #[serde(default)]
-    pub uniform: Option<Fingerprint>,
+    /// What each split held.
+    #[serde(flatten)]
+    pub sets: BTreeMap<Split, Fingerprint>,
     /// The hash of the covariates of users and items, where a logistic regression has some.
     #[serde(default)]
     pub covariates: Option<String>,
+}
+
+impl DataRecord {
+    /// What a split held, where there was one.
+    pub fn get(&self, split: Split) -> Option<&Fingerprint> {
+        self.sets.get(&split)
+    }
 }
 
 /// What a data set held, to tell whether two runs saw the same.

@@ -30,7 +30,7 @@ use crate::model::{Model, logits};
 use crate::propensity::logistic;
 use counterweight::context::JobContext;
 use counterweight::error::{Error, Result};
-use counterweight::job::{Job, Lambda, Metric, TrainSpec};
+use counterweight::job::{Job, Lambda, Metric, Split, TrainSpec};
 use counterweight::model::{
     DataRecord, Divergence, EpochRecord, Manifest, MemberRecord, Metrics, Quantity, Stop, TrainingRecord,
 };
@@ -224,7 +224,7 @@ async fn propensities_may_come_from_elsewhere() {
             let (_folder, manifest) = train(&[shape, &set, &epochs].concat()).await;
             let test = manifest.training.test.unwrap();
             assert!(test.auc.unwrap() > 0.85, "{source}, {method}: {test:?}");
-            assert_eq!(manifest.data.uniform.is_some(), source.ends_with("naive-bayes"));
+            assert_eq!(manifest.data.get(Split::Uniform).is_some(), source.ends_with("naive-bayes"));
         }
     }
 }
@@ -288,8 +288,12 @@ async fn propensities_may_come_from_a_column() {
 
         let halved = query.replace("0.6", "0.3");
         let (_folder, other) = train(&with(halved.as_str())).await;
-        assert_eq!(other.data.train.rows, manifest.data.train.rows);
-        assert_ne!(other.data.train.hash, manifest.data.train.hash, "a fingerprint covers the column");
+        assert_eq!(other.data.sets[&Split::Train].rows, manifest.data.sets[&Split::Train].rows);
+        assert_ne!(
+            other.data.sets[&Split::Train].hash,
+            manifest.data.sets[&Split::Train].hash,
+            "a fingerprint covers the column"
+        );
         assert_ne!(other.weights, manifest.weights);
     }
 }
@@ -452,7 +456,7 @@ async fn a_seed_decides_the_weights() {
         let with = |more: &[&'static str]| [shape, &["train.optimizer.epochs=2"], more].concat();
         let (first, second) = (train(&with(&[])).await.1, train(&with(&["session.threads=1"])).await.1);
         assert_eq!(first.weights, second.weights);
-        assert_eq!(first.data.train, second.data.train);
+        assert_eq!(first.data.sets, second.data.sets);
         assert_ne!(first.weights, train(&with(&["seed=5"])).await.1.weights);
     }
 }
@@ -464,9 +468,9 @@ async fn a_reloaded_model_scores_as_it_did() {
     let url = parse_url(folder.path().join("model").to_str().unwrap()).unwrap();
     let model = TrainedModel::read(&context.storage, &url, Device::Cpu).await.unwrap();
     let sql = context.job.train.as_ref().unwrap().data.test.clone().unwrap();
-    let set = DataSet::plan(&context, "train.data.test", &sql).await.unwrap();
+    let set = DataSet::plan(&context, Split::Test, &sql).await.unwrap();
     let test = read(&set, &model.users, &model.items).await.unwrap();
-    assert_eq!(Some(test.fingerprint), manifest.data.test);
+    assert_eq!(Some(&test.fingerprint), manifest.data.get(Split::Test));
     let metrics = EvaluationSet::new(test.rows, Device::Cpu).evaluate(&model.models.prediction, 5);
     let before = manifest.training.test.unwrap();
     for metric in [Metric::Auc, Metric::Recall, Metric::Ndcg, Metric::LogLoss, Metric::Mse] {
@@ -483,7 +487,7 @@ async fn a_large_log_is_read_anew_and_gives_the_rows_that_a_small_one_keeps() {
     let context = context(folder.path(), &COLUMN).unwrap();
     let sql = with_propensities("log");
     let sql = sql.trim_start_matches("train.data.train=");
-    let set = DataSet::plan(&context, "train.data.train", sql).await.unwrap();
+    let set = DataSet::plan(&context, Split::Train, sql).await.unwrap();
     let kept = scan(&set, None, None, usize::MAX).await.unwrap();
     let dropped = scan(&set, None, None, 100).await.unwrap();
     assert!(dropped.rows.is_none());

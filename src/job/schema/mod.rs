@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 pub use audit::AuditSpec;
 pub use checkpoint::CheckpointSpec;
-pub use data::DataSpec;
+pub use data::{DataSpec, Split};
 pub use device::DeviceSpec;
 pub use evaluation::{EvaluationSpec, Metric};
 pub use lambda::{Curve, Lambda, Schedule};

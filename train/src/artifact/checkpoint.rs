@@ -61,16 +61,9 @@ impl Run {
         run.insert("the list of users".to_owned(), users.to_owned());
         run.insert("the list of items".to_owned(), items.to_owned());
         run.insert("the version of counterweight".to_owned(), version.to_owned());
-        for (key, set) in [
-            ("train", Some(&data.train)),
-            ("validation", Some(&data.validation)),
-            ("test", data.test.as_ref()),
-            ("uniform", data.uniform.as_ref()),
-        ] {
-            if let Some(set) = set {
-                let rows = format!("{} rows, {} of them treated, with hash {}", set.rows, set.treated, set.hash);
-                run.insert(format!("the data that train.data.{key} gives"), rows);
-            }
+        for (split, set) in &data.sets {
+            let rows = format!("{} rows, {} of them treated, with hash {}", set.rows, set.treated, set.hash);
+            run.insert(format!("the data that {split} gives"), rows);
         }
         if let Some(hash) = &data.covariates {
             run.insert("the covariates that population.users and population.items give".to_owned(), hash.clone());

@@ -19,20 +19,16 @@ use self::sampler::{Row, RowSource};
 use self::vocabulary::{Ids, Interner, Vocabulary, id_type};
 use counterweight::context::JobContext;
 use counterweight::error::{Context, Error, Result, invalid, suggestion};
-use counterweight::job::{Columns, Job, PropensitySource, Role, Shape};
+use counterweight::job::{Columns, Job, PropensitySource, Role, Shape, Split};
 use counterweight::model::Fingerprint;
 
 /// Chunks of rows that a stream holds ready.
 const CHUNKS_AHEAD: usize = 4;
 
-/// The key of the training set's query.
-pub(crate) const TRAIN: &str = "train.data.train";
-
 /// A query whose columns are the roles, in the order user, item, treated, outcome, and propensity where it is used.
 #[derive(Clone)]
 pub struct DataSet {
-    /// The key of the query in the job file.
-    key: &'static str,
+    split: Split,
     user: String,
     item: String,
     outcome: String,
@@ -52,32 +48,32 @@ struct Chunk {
 }
 
 impl DataSet {
-    /// Plans the query that the job gives under `key`.
+    /// Plans the query `sql` that the job gives for `split`.
     ///
     /// # Errors
     /// Where it does not plan, or lacks a column that the job's roles name, or one is of no use in its role.
-    pub async fn plan(context: &JobContext, key: &'static str, sql: &str) -> Result<Self> {
-        let frame = context.query(key, sql).await?;
+    pub async fn plan(context: &JobContext, split: Split, sql: &str) -> Result<Self> {
+        let frame = context.query(&split.to_string(), sql).await?;
         let roles = &context.job.columns;
         let shape = context.job.population.shape;
         let required = |role: Role| match roles.get(role) {
             Some(column) => Ok(column.to_owned()),
-            None => invalid!("columns.{role} is missing: name the column of {key} that plays this role"),
+            None => invalid!("columns.{role} is missing: name the column of {split} that plays this role"),
         };
         let (user, item) = (required(Role::User)?, required(Role::Item)?);
         let outcome = required(Role::Outcome)?;
-        let treated = treated_column(&frame, roles, shape, key)?;
-        let propensity = match reads_propensities(&context.job, key) {
+        let treated = treated_column(&frame, roles, shape, split)?;
+        let propensity = match reads_propensities(&context.job, split) {
             true => Some(required(Role::Propensity)?),
             false => None,
         };
         for name in [&user, &item] {
-            id_type(&type_of(&frame, name, key)?, name).context(|| key)?;
+            id_type(&type_of(&frame, name, split)?, name).context(|| split)?;
         }
         for name in treated.iter().chain([&outcome]).chain(&propensity) {
-            let data_type = type_of(&frame, name, key)?;
+            let data_type = type_of(&frame, name, split)?;
             if !(data_type.is_numeric() || matches!(data_type, DataType::Boolean | DataType::Null)) {
-                invalid!("{key}: column {name:?} is {data_type}: it must be a boolean or a number");
+                invalid!("{split}: column {name:?} is {data_type}: it must be a boolean or a number");
             }
         }
         let treated_value = treated.as_ref().map_or_else(|| lit(1.0_f32), |name| cast(ident(name), DataType::Float32));
@@ -89,14 +85,14 @@ impl DataSet {
         ];
         columns.extend(propensity.iter().map(|name| cast(ident(name), DataType::Float64).alias("propensity")));
         let frame = frame.select(columns)?;
-        Ok(Self { key, user, item, outcome, treated, propensity, shape, frame })
+        Ok(Self { split, user, item, outcome, treated, propensity, shape, frame })
     }
 
     /// The rows in one stream, in the order in which one thread reads them: the same in every run.
     async fn stream(&self) -> Result<SendableRecordBatchStream> {
         let (mut state, plan) = self.frame.clone().into_parts();
         state.config_mut().options_mut().execution.target_partitions = 1;
-        DataFrame::new(state, plan).execute_stream().await.context(|| self.key)
+        DataFrame::new(state, plan).execute_stream().await.context(|| self.split)
     }
 
     fn chunk(&self, batch: &RecordBatch) -> Result<Chunk> {
@@ -138,7 +134,7 @@ impl DataSet {
             }
         }
         if treated == 0.0 {
-            if self.shape == Shape::Matrix && self.key == TRAIN {
+            if self.shape == Shape::Matrix && self.split == Split::Train {
                 invalid!(
                     "column {name:?} is 0 for {}: in the matrix shape the rows are the treated pairs; \
                      leave the others out with WHERE {name} = 1, or use shape = \"log\"",
@@ -174,32 +170,32 @@ impl Chunk {
     }
 }
 
-/// Whether the set under `key` gives the propensities.
-fn reads_propensities(job: &Job, key: &str) -> bool {
-    key == TRAIN && job.train.as_ref().is_some_and(|train| train.propensity.source == PropensitySource::Column)
+/// Whether the set of that split gives the propensities.
+fn reads_propensities(job: &Job, split: Split) -> bool {
+    split == Split::Train && job.train.as_ref().is_some_and(|train| train.propensity.source == PropensitySource::Column)
 }
 
 /// The treated column, where there is one: a log must have it, an evaluation set may.
-fn treated_column(frame: &DataFrame, roles: &Columns, shape: Shape, key: &str) -> Result<Option<String>> {
+fn treated_column(frame: &DataFrame, roles: &Columns, shape: Shape, split: Split) -> Result<Option<String>> {
     let Some(name) = roles.get(Role::Treated) else {
-        if shape == Shape::Log && key == TRAIN {
+        if shape == Shape::Log && split == Split::Train {
             invalid!("columns.treated is missing: in a log it tells the rows whose outcome is known");
         }
         return Ok(None);
     };
     let present = frame.schema().has_column_with_unqualified_name(name);
-    if !present && (shape == Shape::Matrix || key != TRAIN) {
+    if !present && (shape == Shape::Matrix || split != Split::Train) {
         return Ok(None);
     }
     Ok(Some(name.to_owned()))
 }
 
-fn type_of(frame: &DataFrame, name: &str, key: &str) -> Result<DataType> {
+fn type_of(frame: &DataFrame, name: &str, split: Split) -> Result<DataType> {
     match frame.schema().field_with_unqualified_name(name) {
         Ok(field) => Ok(field.data_type().clone()),
         Err(_) => {
             let known = frame.schema().fields().iter().map(|field| field.name().as_str());
-            invalid!("{key} has no column {name:?}{}", suggestion(name, known))
+            invalid!("{split} has no column {name:?}{}", suggestion(name, known))
         }
     }
 }
@@ -310,10 +306,10 @@ pub async fn scan(
     let mut rows = Some(Vec::new());
     let (mut hasher, mut positives) = (Hasher::default(), 0);
     let mut stream = set.stream().await?;
-    while let Some(batch) = stream.try_next().await.context(|| set.key)? {
-        let chunk = set.chunk(&batch).context(|| set.key)?;
-        let user = users.indices(&chunk.users, &set.user).context(|| set.key)?;
-        let item = items.indices(&chunk.items, &set.item).context(|| set.key)?;
+    while let Some(batch) = stream.try_next().await.context(|| set.split)? {
+        let chunk = set.chunk(&batch).context(|| set.split)?;
+        let user = users.indices(&chunk.users, &set.user).context(|| set.split)?;
+        let item = items.indices(&chunk.items, &set.item).context(|| set.split)?;
         for (at, (user, item)) in user.into_iter().zip(item).enumerate() {
             hasher.add(&chunk, at);
             let row = chunk.row(at, user, item);
@@ -326,10 +322,10 @@ pub async fn scan(
     }
     let fingerprint = hasher.finish();
     if fingerprint.rows == 0 {
-        invalid!("{} gives no row: check its WHERE, and the tables it reads", set.key);
+        invalid!("{} gives no row: check its WHERE, and the tables it reads", set.split);
     }
     if fingerprint.treated == 0 {
-        invalid!("{} has no treated row: there is no outcome to learn from", set.key);
+        invalid!("{} has no treated row: there is no outcome to learn from", set.split);
     }
     let (users, moved_users) = users.finish()?;
     let (items, moved_items) = items.finish()?;
@@ -358,10 +354,10 @@ pub struct Evaluation {
 pub async fn read(set: &DataSet, users: &Vocabulary, items: &Vocabulary) -> Result<Evaluation> {
     let (mut rows, mut unknown, mut hasher) = (Vec::new(), 0, Hasher::default());
     let mut stream = set.stream().await?;
-    while let Some(batch) = stream.try_next().await.context(|| set.key)? {
-        let chunk = set.chunk(&batch).context(|| set.key)?;
-        let user = users.look_up(&chunk.users, &set.user).context(|| set.key)?;
-        let item = items.look_up(&chunk.items, &set.item).context(|| set.key)?;
+    while let Some(batch) = stream.try_next().await.context(|| set.split)? {
+        let chunk = set.chunk(&batch).context(|| set.split)?;
+        let user = users.look_up(&chunk.users, &set.user).context(|| set.split)?;
+        let item = items.look_up(&chunk.items, &set.item).context(|| set.split)?;
         for (at, pair) in user.into_iter().zip(item).enumerate() {
             hasher.add(&chunk, at);
             match pair {
@@ -376,7 +372,7 @@ pub async fn read(set: &DataSet, users: &Vocabulary, items: &Vocabulary) -> Resu
         } else {
             String::new()
         };
-        invalid!("{} gives no treated row to evaluate{why}", set.key);
+        invalid!("{} gives no treated row to evaluate{why}", set.split);
     }
     Ok(Evaluation { rows, unknown, fingerprint: hasher.finish() })
 }
@@ -408,7 +404,7 @@ impl RowSource for RowStream {
             // A receiver that is gone has seen enough.
             while let Some(batch) = stream.next().await {
                 let rows = batch.map_err(Error::from).and_then(|batch| rows(&set, &batch, &users, &items));
-                if sender.send(rows.context(|| set.key)).await.is_err() {
+                if sender.send(rows.context(|| set.split)).await.is_err() {
                     return;
                 }
             }

@@ -4,16 +4,18 @@ use std::fmt::Write;
 
 use crate::artifact::model_folder::Description;
 use crate::data::vocabulary::Vocabulary;
+use counterweight::job::Split;
 use counterweight::model::{Metrics, Stop, TrainingRecord};
 
 /// What the report of a run says.
 pub(super) fn render(about: &Description, users: &Vocabulary, items: &Vocabulary, unknown: [usize; 2]) -> String {
     let Description { data, training, .. } = about;
     let seconds: f64 = training.epochs().map(|record| record.seconds).sum();
+    let (rows, treated) = data.get(Split::Train).map_or((0, 0), |set| (set.rows, set.treated));
     let mut text = format!(
         "trained on {} rows ({} treated), {} users, {} items, on {}\n",
-        data.train.rows,
-        data.train.treated,
+        rows,
+        treated,
         users.len(),
         items.len(),
         training.device
@@ -40,11 +42,12 @@ pub(super) fn render(about: &Description, users: &Vocabulary, items: &Vocabulary
         "", "rows", "AUC", "Recall", "NDCG", "log loss", "MSE", "BMSE"
     );
     let sets = [
-        ("validation", Some(&data.validation), Some(&training.validation), unknown[0]),
-        ("test", data.test.as_ref(), training.test.as_ref(), unknown[1]),
+        (Split::Validation, Some(&training.validation), unknown[0]),
+        (Split::Test, training.test.as_ref(), unknown[1]),
     ];
-    for (name, data, metrics, unknown) in sets {
-        let (Some(data), Some(metrics)) = (data, metrics) else { continue };
+    for (split, metrics, unknown) in sets {
+        let (Some(data), Some(metrics)) = (data.get(split), metrics) else { continue };
+        let name = split.name();
         let Metrics { auc, recall, ndcg, log_loss, mse, bmse } = metrics;
         let show = |value: &Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"));
         let bmse = bmse.map_or_else(|| "-".to_owned(), |bmse| format!("{bmse:.2e}"));
