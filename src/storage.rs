@@ -1,6 +1,6 @@
 //! URLs to object stores: one registry that queries, training and outputs share.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::future::ready;
 use std::sync::{Arc, RwLock};
 
@@ -82,19 +82,6 @@ impl Storage {
         let (store, path) = self.resolve(folder)?;
         let found = store.list(Some(&path)).map_ok(|object| object.location).boxed();
         Ok(store.delete_stream(found).try_for_each(|_| ready(Ok(()))).await?)
-    }
-
-    /// Refuses a folder that holds an object other than `ours`: it would be taken for part of what is written there.
-    pub async fn refuse_strangers(&self, folder: &Url, ours: &[Url]) -> Result<()> {
-        let (store, path) = self.resolve(folder)?;
-        let ours = ours.iter().map(|url| Ok(self.resolve(url)?.1)).collect::<Result<HashSet<_>>>()?;
-        let mut found = store.list(Some(&path));
-        while let Some(object) = found.try_next().await.context(|| format!("cannot list {folder}"))? {
-            if !ours.contains(&object.location) {
-                invalid!("{folder} already holds {}; empty the folder or name another", object.location);
-            }
-        }
-        Ok(())
     }
 
     fn store(&self, url: &Url) -> Result<Arc<dyn ObjectStore>> {

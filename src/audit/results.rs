@@ -11,8 +11,7 @@ use super::{gauges, locations};
 use crate::context::JobContext;
 use crate::error::Result;
 use crate::metrics::Exposition;
-use crate::output::{Outputs, parquet_bytes};
-use crate::storage::child;
+use crate::output::{Others, Outputs, parquet_bytes};
 
 /// Writes, for each audit that has an `output`, each check's rows as `CHECK.parquet` and `CHECK.json` and then
 /// the whole as `audit.json`; last, the metrics files.
@@ -28,12 +27,13 @@ async fn stage(context: &JobContext, audits: &[AuditOutcome], outputs: &Outputs)
     for audit in audits {
         let (folder, metrics) = locations(&context.job.audit[&audit.name], &audit.name)?;
         if let Some(folder) = folder {
+            let folder = outputs.folder(storage, &folder, Others::Kept).await?;
             for result in &audit.results {
                 let name = result.check.name;
-                outputs.put(storage, &child(&folder, &format!("{name}.parquet"))?, &parquet(result)?).await?;
-                outputs.put(storage, &child(&folder, &format!("{name}.json"))?, &json(&result.json())).await?;
+                folder.put(&format!("{name}.parquet"), &parquet(result)?).await?;
+                folder.put(&format!("{name}.json"), &json(&result.json())).await?;
             }
-            outputs.put(storage, &child(&folder, "audit.json")?, &json(&audit.json())).await?;
+            folder.put_fixed("audit.json", &json(&audit.json())).await?;
         }
         if let Some(url) = metrics {
             gauges::expose(expositions.entry(url).or_default(), audit)?;

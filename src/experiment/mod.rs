@@ -37,8 +37,8 @@ use self::run::Runner;
 use self::select::Selection;
 use crate::error::{Error, Result};
 use crate::job::json_schema_of;
-use crate::output::Outputs;
-use crate::storage::{Storage, child, parse_url};
+use crate::output::{Others, Outputs};
+use crate::storage::{Storage, parse_url};
 
 /// The JSON Schema of an experiment file.
 pub fn json_schema() -> serde_json::Value {
@@ -87,12 +87,13 @@ pub async fn experiment(
     let summary = summary::Summary::new(experiment, &selections, &results);
     let report = report::report(experiment, &summary);
     let written = Outputs::write(async |outputs| {
-        outputs.put(storage, &child(&output, "results.parquet")?, &results::parquet(&results)?).await?;
+        let folder = outputs.folder(storage, &output, Others::Kept).await?;
+        folder.put_fixed("results.parquet", &results::parquet(&results)?).await?;
         for (name, svg) in report.plots() {
-            outputs.put(storage, &child(&output, name)?, svg.as_bytes()).await?;
+            folder.put_fixed(name, svg.as_bytes()).await?;
         }
-        outputs.put(storage, &child(&output, "report.md")?, report.markdown().as_bytes()).await?;
-        outputs.put(storage, &child(&output, "report.html")?, report.html().as_bytes()).await
+        folder.put_fixed("report.md", report.markdown().as_bytes()).await?;
+        folder.put_fixed("report.html", report.html().as_bytes()).await
     });
     let ((), outputs) = written.await?;
     let counts = |result: &&TrialResult<'_>| result.selected || !result.record.is_final();

@@ -29,9 +29,17 @@ impl JobFile {
             }
         }
         if let Some(score) = &self.score {
-            if !self.tables.contains_key(&score.table) {
-                let known = self.tables.keys().map(String::as_str);
-                invalid!("score.table = {:?} is not one of [tables]{}", score.table, suggestion(&score.table, known));
+            match (&score.table, &score.query) {
+                (Some(table), None) if !self.tables.contains_key(table) => {
+                    let known = self.tables.keys().map(String::as_str);
+                    invalid!("score.table = {table:?} is not one of [tables]{}", suggestion(table, known));
+                }
+                (Some(_), None) if !score.partition_by.is_empty() => {
+                    invalid!("score.partition_by belongs to score.query: the files of a table keep their folders");
+                }
+                (Some(_), None) | (None, Some(_)) => {}
+                (None, None) => invalid!("score.table is missing: name one of [tables], or give a score.query"),
+                (Some(_), Some(_)) => invalid!("score.table and score.query are both given: give one of them"),
             }
             if score.model.is_none() && self.train.is_none() {
                 invalid!(

@@ -235,7 +235,7 @@ async fn one_user_one_item_one_row() {
     for shape in [Shape::Log, Shape::Matrix] {
         let config = Simulation { rows: 1, users: 1, items: 1, dim: 1, segments: 1, shape, ..Simulation::default() };
         let (storage, files) = written(&config, &to("memory:///tiny/"), 2).await.unwrap();
-        assert_eq!(files[0].as_str(), "memory:///tiny/part-00000.parquet");
+        assert!(files[0].as_str().starts_with("memory:///tiny/part-00000-2"), "{}", files[0]);
         assert!(!storage.read(&files[0]).await.unwrap().is_empty());
     }
 }

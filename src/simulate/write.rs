@@ -15,8 +15,8 @@ use url::Url;
 use super::{Sample, Simulator, Tally};
 use crate::error::{Error, Result, invalid};
 use crate::events::{Event, EventSink};
-use crate::output::{Outputs, parquet_properties};
-use crate::storage::{Storage, child};
+use crate::output::{Others, Outputs, Staged, parquet_properties};
+use crate::storage::Storage;
 
 /// Chunks of a file of a folder: some 4 million rows.
 const CHUNKS_PER_FILE: u64 = 64;
@@ -78,26 +78,23 @@ impl Run<'_> {
     async fn write(&self, sample: Sample, to: &Url) -> Result<Tally> {
         let chunks = self.simulator.chunks(sample);
         if to.path().ends_with(".parquet") {
-            return self.write_file(sample, 0..chunks, to).await;
+            return self.write_file(sample, 0..chunks, self.outputs.create(self.storage, to).await?).await;
         }
         if !to.path().ends_with('/') {
             invalid!("cannot write {to}: give a name that ends in .parquet, or in / for a folder of several files");
         }
-        let name = |file: u64| format!("part-{file:05}.parquet");
-        let files = chunks.div_ceil(CHUNKS_PER_FILE);
-        let ours = (0..files).map(|file| child(to, &name(file))).collect::<Result<Vec<_>>>()?;
-        self.storage.refuse_strangers(to, &ours).await?;
+        let folder = self.outputs.folder(self.storage, to, Others::Refused).await?;
         let mut tally = Tally::default();
-        for (file, url) in (0..files).zip(&ours) {
+        for file in 0..chunks.div_ceil(CHUNKS_PER_FILE) {
             let first = file * CHUNKS_PER_FILE;
             let last = (first + CHUNKS_PER_FILE).min(chunks);
-            tally.merge(&self.write_file(sample, first..last, url).await?);
+            let object = folder.create(&format!("part-{file:05}.parquet")).await?;
+            tally.merge(&self.write_file(sample, first..last, object).await?);
         }
         Ok(tally)
     }
 
-    async fn write_file(&self, sample: Sample, chunks: std::ops::Range<u64>, to: &Url) -> Result<Tally> {
-        let mut object = self.outputs.create(self.storage, to).await?;
+    async fn write_file(&self, sample: Sample, chunks: std::ops::Range<u64>, mut object: Staged) -> Result<Tally> {
         let options = ArrowWriterOptions::new().with_properties(properties());
         let schema = Arc::clone(self.simulator.schema());
         let writer = ArrowWriter::try_new_with_options(Vec::new(), schema, options)?;

@@ -1,18 +1,24 @@
-//! `[score]`: a table to score.
+//! `[score]`: what to score.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A table to score.
+/// What to score: a table, file by file, or the rows of a query.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ScoreSpec {
-    /// Name of the input table, one of `[tables]`.
-    pub table: String,
+    /// Name of the input table, one of `[tables]`: each of its files is scored into one at the same place below `output`.
+    /// Either this or `query` is given.
+    pub table: Option<String>,
+    /// SQL over `[tables]` whose rows are scored, in its order, into files of some millions of rows.
+    pub query: Option<String>,
+    /// Columns of `query` by whose values the output is laid out in folders, `day=2026-11-24/`; rows are sorted by them.
+    #[serde(default)]
+    pub partition_by: Vec<String>,
     /// URL of the model folder; by default the one that `[train]` writes.
     pub model: Option<String>,
-    /// URL of the folder that the scored files are written to, laid out as the input's.
+    /// URL of the folder that the scored files are written to. It holds nothing else.
     pub output: String,
     /// What an unknown user or item gets.
     #[serde(default)]

@@ -15,7 +15,7 @@ use tch::Device;
 use url::Url;
 
 use crate::artifact::model_folder::{
-    content_name, deserialize, read_named, read_tensor, remove, serialize, to_safetensors, unreadable,
+    content_name, content_of, deserialize, read_named, read_tensor, remove, serialize, to_safetensors, unreadable,
 };
 use crate::fit::ensemble::EnsembleState;
 use crate::fit::trainer::{Fitted, TrainingState};
@@ -58,8 +58,8 @@ impl Run {
         let settings = settings_of(job).into_iter();
         let mut run: BTreeMap<_, _> = settings.map(|(key, value)| (key, value.to_string())).collect();
         run.insert("device".to_owned(), device.to_owned());
-        run.insert("the list of users".to_owned(), users.to_owned());
-        run.insert("the list of items".to_owned(), items.to_owned());
+        run.insert("the list of users".to_owned(), content_of(users).to_owned());
+        run.insert("the list of items".to_owned(), content_of(items).to_owned());
         run.insert("the version of counterweight".to_owned(), version.to_owned());
         for (split, set) in &data.sets {
             let rows = format!("{} rows, {} of them treated, with hash {}", set.rows, set.treated, set.hash);

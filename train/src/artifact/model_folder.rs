@@ -1,7 +1,8 @@
 //! A model folder: weights, vocabularies, and a manifest that says which files belong together.
 //!
-//! Weights and vocabularies are named after their content, and `manifest.json`, written last, names them. Whoever reads
-//! the manifest finds the files it means, whole, also while a new model is being written over an old one.
+//! Weights and vocabularies carry the hash of their content and the run in their names, and `manifest.json`, put in place
+//! after them, names them. Whoever reads the manifest finds the files it means, whole, also while a new model is being
+//! written over an old one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use crate::model::{Head, Model};
 use counterweight::error::{Context, Error, Result, invalid};
 use counterweight::job::{LossSpec, ModelSpec};
 use counterweight::model::{DataRecord, FORMAT, MANIFEST, Manifest, TrainingRecord, VocabularyFile};
-use counterweight::output::{Outputs, parquet_bytes};
+use counterweight::output::{Others, OutputFolder, Outputs, parquet_bytes};
 use counterweight::storage::{Storage, child, is_not_found};
 
 /// How often a reader starts anew because the model was replaced under its hands.
@@ -96,27 +97,27 @@ impl Files {
         Ok(Self { named: vec![weights, (user_file.file, user_bytes), (item_file.file, item_bytes)], manifest })
     }
 
-    /// Writes the model into `folder`, the manifest last, and then removes the files of the model that was there.
-    ///
-    /// Returns what was written.
+    /// Writes the model into `folder`, in place of the one that was there. Returns what was written.
     pub async fn write(self, storage: &Storage, folder: &Url) -> Result<Vec<Url>> {
-        let before = Manifest::read(storage, folder).await.ok();
-        let ((), written) = Outputs::write(async |outputs| self.stage(storage, folder, &outputs).await).await?;
-        for old in before.iter().flat_map(Manifest::files) {
-            if !self.manifest.files().contains(&old) {
-                remove(storage, &child(folder, old)?).await;
-            }
-        }
+        let ((), written) = Outputs::write(async |outputs| {
+            let folder = outputs.folder(storage, folder, Others::Kept).await?;
+            self.stage(&folder).await
+        })
+        .await?;
         Ok(written)
     }
 
-    async fn stage(&self, storage: &Storage, folder: &Url, outputs: &Outputs) -> Result<()> {
+    async fn stage(mut self, folder: &OutputFolder) -> Result<()> {
         for (name, bytes) in &self.named {
-            outputs.put(storage, &child(folder, name)?, bytes).await?;
+            folder.put(name, bytes).await?;
+        }
+        let Manifest { weights, users, items, .. } = &mut self.manifest;
+        for name in [weights, &mut users.file, &mut items.file] {
+            *name = folder.path_of(name);
         }
         let mut manifest = serde_json::to_vec_pretty(&self.manifest).map_err(std::io::Error::from)?;
         manifest.push(b'\n');
-        outputs.put(storage, &child(folder, MANIFEST)?, &manifest).await
+        folder.put_fixed(MANIFEST, &manifest).await
     }
 }
 
@@ -180,6 +181,13 @@ pub(crate) async fn read_named(storage: &Storage, folder: &Url, name: &str) -> R
 
 fn content_hash(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex()[..16].to_owned()
+}
+
+/// The part of a file's name that tells its content, whichever run wrote it: `users-0123456789abcdef`.
+pub(crate) fn content_of(name: &str) -> &str {
+    let hash = name.find('-').map_or(0, |dash| dash + 1);
+    let end = name[hash..].find(['-', '.']).map_or(name.len(), |end| hash + end);
+    &name[..end]
 }
 
 /// The name of a file after its content.

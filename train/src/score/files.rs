@@ -1,4 +1,4 @@
-//! The files of a table, and where each one's scored copy goes.
+//! The files of a table, and what each one's scored copy is called.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,6 @@ use url::Url;
 use counterweight::context::JobContext;
 use counterweight::error::{Result, invalid};
 use counterweight::session::{TableFormat, open_table, reconfigured, table_files};
-use counterweight::storage::child;
 
 /// One file of the table that is scored.
 #[derive(Debug, Clone)]
@@ -27,39 +26,20 @@ impl InputFile {
     }
 }
 
-/// The files of the job's table of that name, each with its place in the folder `output`.
+/// The files of the job's table of that name, each with the name of its scored copy.
 ///
 /// # Errors
-/// Where the output folder and the table overlap, or two files would have one place.
-pub(super) async fn input_files(context: &JobContext, table: &str, output: &Url) -> Result<Vec<(InputFile, Url)>> {
+/// Where two files would have one name.
+pub(super) async fn input_files(context: &JobContext, table: &str) -> Result<Vec<(InputFile, String)>> {
     let spec = &context.job.tables[table];
-    let mut places: BTreeMap<Url, Url> = BTreeMap::new();
+    let mut names: BTreeMap<String, Url> = BTreeMap::new();
     let mut files = Vec::new();
     for file in table_files(&context.session.state(), &spec.url).await? {
-        if file.url.as_str().starts_with(output.as_str()) {
-            invalid!("its file {} lies in score.output = {output}; write the scored table to another folder", file.url);
+        let name = format!("{}.parquet", file.stem);
+        if let Some(other) = names.insert(name.clone(), file.url.clone()) {
+            invalid!("{other} and {} would both be scored into {name}; rename one", file.url);
         }
-        let to = child(output, &encoded(&file.stem))?;
-        if let Some(other) = places.insert(to.clone(), file.url.clone()) {
-            invalid!("{other} and {} would both be scored into {to}; rename one", file.url);
-        }
-        files.push((InputFile { url: file.url, format: spec.format() }, to));
-    }
-    if let Some(folder) = spec_folder(context, table)
-        && output.as_str().starts_with(folder.as_str())
-    {
-        invalid!("score.output = {output} lies in the table's folder {folder}; write the scored table elsewhere");
+        files.push((InputFile { url: file.url, format: spec.format() }, name));
     }
     Ok(files)
-}
-
-/// The folder that makes up a table, where it is one.
-fn spec_folder(context: &JobContext, table: &str) -> Option<Url> {
-    let text = &context.job.tables[table].url;
-    counterweight::storage::parse_url(text).ok().filter(|url| url.path().ends_with('/'))
-}
-
-/// A path below a folder as a relative URL; `=`, which partitions use, and `/` stay.
-fn encoded(stem: &str) -> String {
-    format!("./{}.parquet", stem.replace('%', "%25").replace('?', "%3F").replace('#', "%23"))
 }

@@ -1,41 +1,51 @@
-//! Scores a table with a trained model, and writes it back file by file.
+//! Scores the files of a table, or the rows of a query, with a trained model, and writes them to a folder.
 
 mod files;
 mod scorer;
+mod write;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::parquet::arrow::AsyncArrowWriter;
-use futures::{StreamExt, TryStreamExt, stream};
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::dataframe::DataFrame;
+use datafusion::prelude::col;
+use futures::{StreamExt, stream};
 use serde_json::json;
 use url::Url;
 
 use crate::artifact::model_folder::TrainedModel;
 use crate::device::device;
 use counterweight::context::JobContext;
-use counterweight::error::{Context, Error, Result, invalid};
+use counterweight::error::{Context, Error, Result, invalid, suggestion};
 use counterweight::job::ScoreSpec;
 use counterweight::operator::{Finding, Operator, Report};
-use counterweight::output::{Outputs, Staged, parquet_properties};
+use counterweight::output::{Others, OutputFolder, Outputs, Staged, probe, refuse_input};
 use counterweight::storage::parse_url;
 use files::{InputFile, input_files};
 use scorer::{Added, Counts, Scorer, output_schema};
+use write::{write_file, write_query};
 
-/// Adds `propensity`, `prediction` and, of a model that imputes, `imputed_error` to every row of a table, in columns of
-/// float64, and where it is asked for `phi`, in lists of float32. They replace columns of the same name.
+/// Adds `propensity`, `prediction` and, of a model that imputes, `imputed_error` to every row, in columns of float64, and where it is asked for `phi`, in lists of float32. They replace columns of the same name.
 ///
 /// `propensity` is that of the propensity model, wherever the loss had its own from, kept as far from 0 and 1 as training
-/// kept it. Each file of the table gives one Parquet file at the same place in the output folder. Rows keep their order.
-/// Files are scored side by side, a batch of rows at a time.
+/// kept it. Each file of a table gives one Parquet file at the same place in the output folder, whose rows keep their order;
+/// files are scored side by side, a batch of rows at a time. A query gives as many files as its rows need.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ScoreOperator;
 
 /// What a run needs, all of it known to be there.
 struct Plan {
-    files: Vec<(InputFile, Url)>,
+    input: Input,
     output: Url,
     model: Url,
+}
+
+enum Input {
+    /// The files of a table, each with the name of its scored copy.
+    Files(Vec<(InputFile, String)>),
+    /// The rows of a query.
+    Query(DataFrame),
 }
 
 #[async_trait]
@@ -53,17 +63,23 @@ impl Operator for ScoreOperator {
         let plan = plan(context, spec).await?;
         let model = TrainedModel::read(&context.storage, &plan.model, device(context.job.device)?).await?;
         let scorer = Arc::new(Scorer::new(model, &context.job.columns, spec)?);
-        let written = Outputs::write(async |outputs| score_files(context, &plan, &scorer, &outputs).await);
-        let (Counts { rows, unknown_user, unknown_item }, outputs) = written.await?;
+        let written = Outputs::write(async |outputs| {
+            let folder =
+                outputs.folder(&context.storage, &plan.output, Others::Refused).await.context(|| "score.output")?;
+            match plan.input {
+                Input::Files(files) => score_files(context, files, &scorer, &outputs, &folder).await,
+                Input::Query(rows) => write_query(context, rows, &spec.partition_by, &scorer, &outputs, &folder).await,
+            }
+        });
+        let ((Counts { rows, unknown_user, unknown_item }, files), outputs) = written.await?;
         let text = format!(
-            "scored {rows} rows of {} files into {}\n\
+            "scored {rows} rows of {files} files into {}\n\
              {unknown_user} rows have an unknown user, {unknown_item} an unknown item; they got the average of those known\n",
-            plan.files.len(),
             plan.output
         );
         let summary = json!({
             "rows": rows,
-            "files": plan.files.len(),
+            "files": files,
             "rows_with_unknown_user": unknown_user,
             "rows_with_unknown_item": unknown_item,
             "model": plan.model.as_str(),
@@ -76,9 +92,18 @@ async fn validate(context: &JobContext) -> Result<()> {
     let spec = section(context)?;
     device(context.job.device)?;
     let plan = plan(context, spec).await?;
-    let rows = plan.files[0].0.open(context).await?;
+    probe(&context.storage, &plan.output, Others::Refused).await.context(|| "score.output")?;
     let added = Added { imputed_error: false, phi: spec.phi.then_some(1) };
-    output_schema(rows.schema().inner(), &context.job.columns, added).map(drop)
+    output_schema(&plan.input.schema(context).await?, &context.job.columns, added).map(drop)
+}
+
+impl Input {
+    async fn schema(&self, context: &JobContext) -> Result<SchemaRef> {
+        Ok(match self {
+            Self::Files(files) => Arc::clone(files[0].0.open(context).await?.schema().inner()),
+            Self::Query(rows) => Arc::clone(rows.schema().inner()),
+        })
+    }
 }
 
 fn section(context: &JobContext) -> Result<&ScoreSpec> {
@@ -94,20 +119,50 @@ async fn plan(context: &JobContext, spec: &ScoreSpec) -> Result<Plan> {
         (None, Some(train)) => parse_url(&train.output).context(|| "train.output")?,
         (None, None) => invalid!("score.model is missing: give the URL of a model folder"),
     };
-    let output = parse_url(&format!("{}/", spec.output.trim_end_matches('/'))).context(|| "score.output")?;
-    let files = input_files(context, &spec.table, &output).await.context(|| format!("[tables.{}]", spec.table))?;
-    let written: Vec<Url> = files.iter().map(|(_, to)| to.clone()).collect();
-    context.storage.refuse_strangers(&output, &written).await.context(|| "score.output")?;
-    Ok(Plan { files, output, model })
+    let output = output(spec)?;
+    refuse_input(&context.job, "score.output", &output)?;
+    let input = match (&spec.table, &spec.query) {
+        (Some(table), _) => Input::Files(input_files(context, table).await.context(|| format!("[tables.{table}]"))?),
+        (None, Some(sql)) => Input::Query(query(context, sql, &spec.partition_by).await?),
+        (None, None) => invalid!("score.table is missing: name one of [tables], or give a score.query"),
+    };
+    Ok(Plan { input, output, model })
 }
 
-async fn score_files(context: &JobContext, plan: &Plan, scorer: &Arc<Scorer>, outputs: &Outputs) -> Result<Counts> {
+/// The folder that a job's scored rows go to.
+fn output(spec: &ScoreSpec) -> Result<Url> {
+    parse_url(&format!("{}/", spec.output.trim_end_matches('/'))).context(|| "score.output")
+}
+
+/// The rows of `score.query`, sorted by the columns that the output is laid out by.
+async fn query(context: &JobContext, sql: &str, by: &[String]) -> Result<DataFrame> {
+    let rows = context.query("score.query", sql).await?;
+    if let Some(unknown) = by.iter().find(|name| rows.schema().index_of_column_by_name(None, name).is_none()) {
+        let known: Vec<&str> = rows.schema().fields().iter().map(|field| field.name().as_str()).collect();
+        invalid!("score.partition_by: score.query has no column {unknown:?}{}", suggestion(unknown, known));
+    }
+    match by {
+        [] => Ok(rows),
+        by => Ok(rows.sort(
+            by.iter().map(|name| col(format!("\"{}\"", name.replace('"', "\"\""))).sort(true, true)).collect(),
+        )?),
+    }
+}
+
+async fn score_files(
+    context: &JobContext,
+    files: Vec<(InputFile, String)>,
+    scorer: &Arc<Scorer>,
+    outputs: &Outputs,
+    folder: &OutputFolder,
+) -> Result<(Counts, usize)> {
+    let count = files.len();
     let threads = context.session.state().config().target_partitions();
     let context = &context.child();
-    let scored = stream::iter(plan.files.clone()).map(|(file, to)| {
-        let (context, scorer, outputs) = (context.clone(), Arc::clone(scorer), outputs.clone());
+    let scored = stream::iter(files).map(|(file, name)| {
+        let (context, scorer, folder) = (context.clone(), Arc::clone(scorer), folder.clone());
         let task = tokio::spawn(async move {
-            let scored = score_file(&context, &file, &to, &scorer, &outputs).await;
+            let scored = score_file(&context, &file, &name, &scorer, &folder).await;
             match scored {
                 Err(Error::Interrupted) => Err(Error::Interrupted),
                 scored => scored.context(|| format!("cannot score {}", file.url)),
@@ -129,29 +184,16 @@ async fn score_files(context: &JobContext, plan: &Plan, scorer: &Arc<Scorer>, ou
             context.interrupt.cancel();
         }
     }
-    failure.map_or(Ok(counts), Err)
+    failure.map_or(Ok((counts, count)), Err)
 }
 
 async fn score_file(
     context: &JobContext,
     file: &InputFile,
-    to: &Url,
+    name: &str,
     scorer: &Scorer,
-    outputs: &Outputs,
+    folder: &OutputFolder,
 ) -> Result<(Staged, Counts)> {
     let rows = file.open(context).await?;
-    let schema = scorer.output_schema(rows.schema().inner())?;
-    let mut object = outputs.create(&context.storage, to).await?;
-    let properties = parquet_properties().build();
-    let mut writer = AsyncArrowWriter::try_new(&mut object, Arc::clone(&schema), Some(properties))?;
-    let mut batches = rows.execute_stream().await?;
-    let mut counts = Counts::default();
-    while let Some(batch) = batches.try_next().await? {
-        if context.interrupt.is_cancelled() {
-            return Err(Error::Interrupted);
-        }
-        writer.write(&scorer.score(&batch, &schema, &mut counts)?).await?;
-    }
-    writer.close().await?;
-    Ok((object, counts))
+    write_file(context, rows, scorer, folder.create(name).await?).await
 }
