@@ -3,8 +3,8 @@ use std::sync::Arc;
 
 use counterweight::error::{Error, Result};
 use counterweight::output::{Outputs, Staged};
-use counterweight::session::require_file;
 use counterweight::storage::Storage;
+use counterweight::table::require_file;
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::UInt64Type;
 use datafusion::dataframe::DataFrame;

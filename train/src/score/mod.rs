@@ -76,9 +76,10 @@ async fn validate(context: &JobContext) -> Result<()> {
     let spec = section(context)?;
     device(context.job.device)?;
     let plan = plan(context, spec).await?;
-    let rows = plan.files[0].0.open(context).await?;
+    let file = &plan.files[0].0;
+    let rows = file.open(context)?;
     let added = Added { imputed_error: false, phi: spec.phi.then_some(1) };
-    output_schema(rows.schema().inner(), &context.job.columns, added).map(drop)
+    output_schema(rows.schema().inner(), &context.job.columns, added, &|name| file.is_partition(name)).map(drop)
 }
 
 fn section(context: &JobContext) -> Result<&ScoreSpec> {
@@ -110,7 +111,7 @@ async fn score_files(context: &JobContext, plan: &Plan, scorer: &Arc<Scorer>, ou
             let scored = score_file(&context, &file, &to, &scorer, &outputs).await;
             match scored {
                 Err(Error::Interrupted) => Err(Error::Interrupted),
-                scored => scored.context(|| format!("cannot score {}", file.url)),
+                scored => scored.context(|| format!("cannot score {}", file.file)),
             }
         });
         async { task.await.map_err(std::io::Error::other)? }
@@ -139,8 +140,8 @@ async fn score_file(
     scorer: &Scorer,
     outputs: &Outputs,
 ) -> Result<(Staged, Counts)> {
-    let rows = file.open(context).await?;
-    let schema = scorer.output_schema(rows.schema().inner())?;
+    let rows = file.open(context)?;
+    let schema = scorer.output_schema(rows.schema().inner(), &|name| file.is_partition(name))?;
     let mut object = outputs.create(&context.storage, to).await?;
     let properties = parquet_properties().build();
     let mut writer = AsyncArrowWriter::try_new(&mut object, Arc::clone(&schema), Some(properties))?;

@@ -1,21 +1,17 @@
 //! The one way to make a DataFusion session: our functions, our stores, a memory limit with spilling, and tables named
 //! by URL.
 
-use std::collections::HashMap;
 use std::fmt::Debug;
-use std::future::ready;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
-use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::arrow::datatypes::DataType;
 use datafusion::catalog::{
     CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider,
     SchemaProvider, TableProvider,
 };
 use datafusion::config::SqlParserOptions;
-use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
-use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::cache::cache_manager::CacheManagerConfig;
@@ -24,17 +20,17 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use datafusion::logical_expr::{DdlStatement, LogicalPlan, TableType};
+use datafusion::logical_expr::TableType;
 use datafusion::prelude::{SessionConfig, SessionContext};
-use futures::TryStreamExt;
-use object_store::{ObjectMeta, ObjectStore};
+use object_store::ObjectStore;
 use parking_lot::RwLock;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::error::{Context, Error, Result, invalid, suggestion};
-use crate::storage::{Storage, parse_url};
+use crate::error::{Error, Result, invalid};
+use crate::storage::Storage;
+use crate::table::{TableFormat, open_table};
 
 /// What a session may use of the machine. The defaults are DataFusion's: all cores, no memory limit.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -271,175 +267,6 @@ fn state_of(session: &Weak<RwLock<SessionState>>) -> Result<SessionState, DataFu
     Ok(session.read().clone())
 }
 
-/// How the files of a table are read: the keys of a job's [`TableSpec`](crate::job::TableSpec).
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct TableFormat {
-    /// See [`TableSpec::format`](crate::job::TableSpec::format).
-    pub format: Option<String>,
-    /// See [`TableSpec::compression`](crate::job::TableSpec::compression).
-    pub compression: Option<String>,
-    /// See [`TableSpec::header`](crate::job::TableSpec::header).
-    pub header: Option<bool>,
-    /// See [`TableSpec::delimiter`](crate::job::TableSpec::delimiter).
-    pub delimiter: Option<char>,
-    /// See [`TableSpec::schema`](crate::job::TableSpec::schema).
-    pub schema: Option<String>,
-}
-
-const FORMATS: [(&str, &str); 10] = [
-    ("parquet", "parquet"),
-    ("csv", "csv"),
-    ("tsv", "csv"),
-    ("json", "json"),
-    ("ndjson", "json"),
-    ("jsonl", "json"),
-    ("arrow", "arrow"),
-    ("ipc", "arrow"),
-    ("feather", "arrow"),
-    ("txt", "csv"),
-];
-
-/// Opens the table whose files lie at `location`: a file, a folder (partitioned `key=value/` or not) or a glob.
-///
-/// # Errors
-/// Where there is no file, the format cannot be told, or the schema does not parse: the message names the location.
-pub async fn open_table(state: &SessionState, location: &str, format: &TableFormat) -> Result<Arc<dyn TableProvider>> {
-    let url = table_url(location)?;
-    let opened = listing_table(state, url, format).await;
-    Ok(Arc::new(opened.context(|| format!("cannot open the table at {location}"))?))
-}
-
-/// Refuses a location, as [`open_table`] takes it, that holds no file.
-pub async fn require_file(state: &SessionState, location: &str) -> Result<()> {
-    let found = first_file(state, &table_url(location)?).await;
-    found.map(drop).context(|| format!("cannot open the table at {location}"))
-}
-
-/// A file of a table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TableFile {
-    /// Where it is.
-    pub url: Url,
-    /// Its path below the table's folder, without the extensions of format and compression.
-    pub stem: String,
-}
-
-/// The files of the table at `location`, as [`open_table`] reads them, in the order of their paths.
-pub async fn table_files(state: &SessionState, location: &str) -> Result<Vec<TableFile>> {
-    let table = table_url(location)?;
-    let first = first_file(state, &table).await?;
-    let (_, suffix, _) = extensions(first.location.filename().unwrap_or_default());
-    let store = state.runtime_env().object_store(&table)?;
-    let mut files: Vec<ObjectMeta> = table
-        .list_all_files(state, store.as_ref(), suffix)
-        .await?
-        .try_filter(|file| ready(is_data(file)))
-        .try_collect()
-        .await?;
-    files.sort_by(|a, b| a.location.cmp(&b.location));
-    let file = |file: &ObjectMeta| {
-        let mut url = table.get_url().clone();
-        url.set_path(&file.location.as_ref().replace('%', "%25"));
-        let below: Vec<&str> = table.strip_prefix(&file.location).into_iter().flatten().collect();
-        let name =
-            if below.is_empty() { file.location.filename().unwrap_or_default().to_owned() } else { below.join("/") };
-        TableFile { url, stem: name[..name.len() - suffix.len()].to_owned() }
-    };
-    Ok(files.iter().map(file).collect())
-}
-
-/// Whether a file is part of a table: markers such as `_SUCCESS` are not.
-fn is_data(file: &ObjectMeta) -> bool {
-    file.location.filename().is_some_and(|name| !name.starts_with(['_', '.']))
-}
-
-/// The extension that tells the format, all that follows the name's stem, and the extension that tells the compression.
-fn extensions(name: &str) -> (&str, &str, Option<&str>) {
-    let is_compression = |text: &str| text.parse::<FileCompressionType>().is_ok_and(|kind| kind.is_compressed());
-    let (stem, compression) = match name.rsplit_once('.') {
-        Some((stem, last)) if is_compression(last) => (stem, Some(last)),
-        _ => (name, None),
-    };
-    match stem.rsplit_once('.') {
-        Some((before, extension)) => (extension, &name[before.len()..], compression),
-        None => ("", "", compression),
-    }
-}
-
-/// The first file of a table.
-async fn first_file(state: &SessionState, url: &ListingTableUrl) -> Result<ObjectMeta> {
-    let store = state.runtime_env().object_store(url)?;
-    let files = url.list_all_files(state, store.as_ref(), "").await?;
-    match std::pin::pin!(files.try_filter(|file| ready(is_data(file)))).try_next().await? {
-        Some(first) => Ok(first),
-        None => invalid!("there is no file there; check the spelling, and that a folder ends in /"),
-    }
-}
-
-async fn listing_table(state: &SessionState, url: ListingTableUrl, format: &TableFormat) -> Result<ListingTable> {
-    let first = first_file(state, &url).await?;
-    let name = first.location.filename().unwrap_or_default();
-    let (extension, suffix, compression) = extensions(name);
-    let wanted = format.format.as_deref().unwrap_or(extension).to_ascii_lowercase();
-    let Some((_, kind)) = FORMATS.into_iter().find(|(known, _)| *known == wanted) else {
-        let known = FORMATS.map(|(known, _)| known);
-        match &format.format {
-            Some(given) => invalid!("invalid format {given:?}{}", suggestion(given, known)),
-            None => invalid!(
-                "the extension of {name:?} is no format that is read here ({}); state the format",
-                known.join(", ")
-            ),
-        }
-    };
-
-    let mut options = HashMap::new();
-    if kind == "csv" {
-        let delimiter = format.delimiter.unwrap_or(if wanted == "tsv" { '\t' } else { ',' });
-        options.insert("format.delimiter".to_owned(), delimiter.to_string());
-        options.insert("format.has_header".to_owned(), format.header.unwrap_or(true).to_string());
-    } else if format.header.is_some() || format.delimiter.is_some() {
-        invalid!("header and delimiter belong to csv, and this is {kind}");
-    }
-    let compression = format.compression.as_deref().or(compression);
-    if let Some(compression) = compression.filter(|_| matches!(kind, "csv" | "json")) {
-        options.insert("format.compression".to_owned(), compression.to_owned());
-    }
-    let factory = state.get_file_format_factory(kind).expect("a default file format");
-    // One table holds one kind of file: others in the folder (markers, checksums) are not its rows.
-    let listing = ListingOptions::new(factory.create(state, &options)?).with_file_extension(suffix);
-    let mut config = ListingTableConfig::new(url).with_listing_options(listing);
-    if let Some(columns) = &format.schema {
-        config = config.with_schema(declared_schema(state, columns).await?);
-    }
-    let config = config.infer_partitions_from_path(state).await?.infer_schema(state).await?;
-    Ok(ListingTable::try_new(config)?)
-}
-
-/// The schema that `CREATE TABLE t (columns)` would have.
-async fn declared_schema(state: &SessionState, columns: &str) -> Result<SchemaRef> {
-    let sql = format!("CREATE EXTERNAL TABLE declared ({columns}) STORED AS CSV LOCATION '/'");
-    let plan = state.create_logical_plan(&sql).await;
-    match plan.context(|| format!("schema = {columns:?} is not a list of SQL columns"))? {
-        LogicalPlan::Ddl(DdlStatement::CreateExternalTable(table)) => Ok(Arc::clone(table.schema.inner())),
-        _ => invalid!("schema = {columns:?} is not a list of SQL columns such as \"user_id BIGINT, rating DOUBLE\""),
-    }
-}
-
-/// A location as DataFusion lists it: unlike its own reading, globs work in every scheme.
-fn table_url(location: &str) -> Result<ListingTableUrl> {
-    let glob = location.find(['*', '?', '[']);
-    let slash = glob.and_then(|glob| location[..glob].rfind('/')).filter(|slash| !location[..*slash].ends_with(":/"));
-    let Some((folder, pattern)) = slash.map(|slash| location.split_at(slash + 1)).or(glob.map(|_| ("./", location)))
-    else {
-        let mut url = parse_url(location)?;
-        if url.scheme() == "file" && !url.path().ends_with('/') && url.to_file_path().is_ok_and(|path| path.is_dir()) {
-            url.set_path(&format!("{}/", url.path()));
-        }
-        return Ok(ListingTableUrl::parse(url)?);
-    };
-    Ok(ListingTableUrl::try_new(parse_url(folder)?, None)?.with_glob(pattern)?)
-}
-
 /// Where tables come from that are opened when a query first reads them.
 #[async_trait]
 pub(crate) trait TableSource: Debug + Send + Sync {
@@ -532,7 +359,8 @@ impl TableSource for UrlTables {
     }
 
     async fn open(&self, state: &SessionState, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        match name.contains(['/', '.']) {
+        // A bare word is a folder's name where there is such a folder and no table.
+        match name.contains(['/', '.']) || std::path::Path::new(name).is_dir() {
             true => open_table(state, name, &TableFormat::default()).await.map(Some),
             false => Ok(None),
         }
@@ -601,52 +429,6 @@ mod tests {
         ] {
             let error = session(&options, Arc::new(Storage::new([]))).err().unwrap().to_string();
             assert_eq!(error, format!("{key} = 0: give at least 1"));
-        }
-    }
-
-    #[tokio::test]
-    async fn a_table_is_what_its_files_and_its_format_say() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-        std::fs::write(path("ratings.txt"), "1,2,5\n3,4,1\n").unwrap();
-        std::fs::create_dir_all(path("log/day=2026-01-01")).unwrap();
-        std::fs::write(path("log/day=2026-01-01/a.tsv"), "x\ty\n1\t2\n").unwrap();
-        std::fs::write(path("log/_SUCCESS"), "").unwrap();
-        std::fs::write(path("notes.docx"), "?").unwrap();
-        let context = session(&SessionOptions::default(), Arc::new(Storage::new([]))).unwrap();
-        let state = context.state();
-
-        let format = TableFormat {
-            header: Some(false),
-            schema: Some("user_id BIGINT, item_id BIGINT, rating DOUBLE".into()),
-            ..Default::default()
-        };
-        let ratings = open_table(&state, &path("ratings.txt"), &format).await.unwrap();
-        context.register_table("ratings", ratings).unwrap();
-        let rows = context.sql("SELECT sum(user_id * rating) AS s FROM ratings").await.unwrap();
-        assert!(format!("{:?}", rows.collect().await.unwrap()).contains("8.0"));
-
-        let url = format!("file://{}", path("log/**/*.tsv"));
-        let rows = context.sql(&format!("SELECT x, y FROM '{url}'")).await.unwrap().count().await.unwrap();
-        assert_eq!(rows, 1);
-        let log = path("log/day=2026-01-01/");
-        let rows = context.sql(&format!("SELECT x + y FROM '{log}'")).await.unwrap().count().await.unwrap();
-        assert_eq!(rows, 1);
-
-        let cases = [
-            ("none.parquet", TableFormat::default(), "there is no file there"),
-            ("notes.docx", TableFormat::default(), "is no format that is read here"),
-            ("ratings.txt", TableFormat { format: Some("cvs".into()), ..Default::default() }, "did you mean \"csv\"?"),
-            (
-                "ratings.txt",
-                TableFormat { format: Some("json".into()), header: Some(true), ..Default::default() },
-                "belong to csv",
-            ),
-            ("ratings.txt", TableFormat { schema: Some("a WHAT".into()), ..Default::default() }, "schema = \"a WHAT\""),
-        ];
-        for (name, format, expected) in cases {
-            let error = open_table(&state, &path(name), &format).await.unwrap_err().to_string();
-            assert!(error.contains(expected) && error.contains(name), "{error}");
         }
     }
 }
