@@ -98,7 +98,8 @@ fn matches(pattern: &[Segment], path: &[&str], rest: bool) -> bool {
         (Some((Segment::Folders, after)), _) if matches(after, path, rest) => true,
         (Some((Segment::Folders, _)), Some((name, below))) => !is_hidden(name) && matches(pattern, below, rest),
         (Some((Segment::Name(tokens), after)), Some((name, below))) => {
-            let shown = !is_hidden(name) || matches!(tokens.first(), Some(Token::Char(first)) if name.starts_with(*first));
+            let shown =
+                !is_hidden(name) || matches!(tokens.first(), Some(Token::Char(first)) if name.starts_with(*first));
             let name: Vec<char> = name.chars().collect();
             shown && name_matches(tokens, &name) && matches(after, below, rest)
         }

@@ -260,6 +260,22 @@ pub(super) async fn schema(
     }
 }
 
+/// Refuses a declared type as which the reader would take what the lines hold for something else, or not at all.
+pub(super) fn require_fit(declared: &SchemaRef, held: &SchemaRef) -> Result<()> {
+    for field in declared.fields() {
+        let Ok(of_lines) = held.field_with_name(field.name()) else { continue };
+        let (wanted, found) = (field.data_type(), of_lines.data_type());
+        if (wanted.is_integer() && found.is_floating()) || (wanted.is_string() && !found.is_string()) {
+            invalid!(
+                "schema declares column {:?} as {wanted}, and the lines hold {found}; declare it as that, and CAST it in a \
+                 query",
+                field.name()
+            );
+        }
+    }
+    Ok(())
+}
+
 fn add(all: Shape, text: &[u8], name: &str, line: usize) -> Result<Shape> {
     if line == 1 && text.trim_ascii().starts_with(b"[") {
         invalid!("{name} is a JSON array; NDJSON is read here, which has one object a line");
@@ -282,9 +298,9 @@ fn huge(shape: &Shape) -> Option<String> {
     match shape {
         Shape::Huge => Some(String::new()),
         Shape::List(item) => huge(item),
-        Shape::Object(fields) => {
-            fields.iter().find_map(|(name, shape)| huge(shape).map(|below| format!("{name}{}{below}", if below.is_empty() { "" } else { "." })))
-        }
+        Shape::Object(fields) => fields.iter().find_map(|(name, shape)| {
+            huge(shape).map(|below| format!("{name}{}{below}", if below.is_empty() { "" } else { "." }))
+        }),
         _ => None,
     }
 }

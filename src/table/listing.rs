@@ -96,7 +96,8 @@ pub(super) async fn find(state: &SessionState, location: &Location, recursive: b
         }
     }
     let folder = location.path.clone();
-    let all = objects(store.as_ref(), &folder).await.context(|| format!("cannot list {}", show(&location.store, &folder)))?;
+    let all =
+        objects(store.as_ref(), &folder).await.context(|| format!("cannot list {}", show(&location.store, &folder)))?;
     let chosen = |chosen: &dyn Fn(&[&str]) -> bool| -> Vec<ObjectMeta> {
         all.iter().filter(|object| chosen(&below(&folder, &object.location))).cloned().collect()
     };

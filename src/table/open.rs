@@ -276,9 +276,7 @@ impl Reading<'_> {
                 require_columns(&declared, &schemas)?;
                 declared
             }
-            None => {
-                merge(&parquet::narrowed(self.state, &self.store, &format, &self.named(), schemas).await?)?
-            }
+            None => merge(&parquet::narrowed(self.state, &self.store, &format, &self.named(), schemas).await?)?,
         };
         let files = (0..self.found.files.len()).collect();
         Ok((Arc::clone(&columns), vec![Group { format, schema: columns, values: None, files }]))
@@ -316,14 +314,16 @@ impl Reading<'_> {
 
     async fn json(&self, compressions: Vec<FileCompressionType>, declared: Option<SchemaRef>) -> Result<Columns> {
         let files: Vec<_> = self.named().into_iter().zip(&compressions).map(|((n, f), c)| (n, f, *c)).collect();
-        let held = json::schema(self.store.as_ref(), &files).await?;
-        let columns = match declared {
-            Some(declared) => {
-                let of_all = [("the files".to_owned(), held)];
-                require_columns(&declared, &of_all)?;
+        let held = json::schema(self.store.as_ref(), &files).await;
+        let columns = match (declared, held) {
+            // Lines that have no type in common may still be read as the declared one.
+            (Some(declared), Err(_)) => declared,
+            (Some(declared), Ok(held)) => {
+                json::require_fit(&declared, &held)?;
+                require_columns(&declared, &[("the files".to_owned(), held)])?;
                 declared
             }
-            None => held,
+            (None, held) => held?,
         };
         let mut groups: Vec<(FileCompressionType, Vec<usize>)> = Vec::new();
         for (file, compression) in compressions.into_iter().enumerate() {
@@ -405,7 +405,11 @@ fn require_columns(declared: &SchemaRef, files: &[(String, SchemaRef)]) -> Resul
         if !known.contains(&field.name().as_str()) {
             known.sort_unstable();
             known.dedup();
-            invalid!("schema declares column {:?}, and no file has it{}", field.name(), suggestion(field.name(), known));
+            invalid!(
+                "schema declares column {:?}, and no file has it{}",
+                field.name(),
+                suggestion(field.name(), known)
+            );
         }
     }
     Ok(())

@@ -52,9 +52,9 @@ pub(super) async fn narrowed(
         let told = told.map_err(|error| fault(name, error))?;
         let fields = schema.fields().iter().zip(&told.column_statistics).map(|(field, statistics)| {
             let bound = |value: &Precision<ScalarValue>| match value {
-                Precision::Exact(value) => value.cast_to(&DataType::Int64).ok().is_some_and(|value| {
-                    matches!(value, ScalarValue::Int64(Some(value)) if (-EXACT..=EXACT).contains(&value))
-                }),
+                Precision::Exact(value) => value.cast_to(&DataType::Int64).ok().is_some_and(
+                    |value| matches!(value, ScalarValue::Int64(Some(value)) if (-EXACT..=EXACT).contains(&value)),
+                ),
                 _ => false,
             };
             let fits = bound(&statistics.min_value) && bound(&statistics.max_value);

@@ -32,7 +32,8 @@ impl Partitions {
         let keys = |file: &ObjectMeta| -> Vec<(String, String)> {
             let path = below(&found.folder, &file.location);
             let folders = &path[..path.len() - 1];
-            let decoded = |text: &str| percent_decode_str(text).decode_utf8().unwrap_or(Cow::Borrowed(text)).into_owned();
+            let decoded =
+                |text: &str| percent_decode_str(text).decode_utf8().unwrap_or(Cow::Borrowed(text)).into_owned();
             let pairs = folders.iter().filter_map(|name| name.split_once('='));
             pairs.map(|(key, value)| (decoded(key), decoded(value))).collect()
         };

@@ -140,7 +140,8 @@ impl TableProvider for Scan {
         if files.is_empty() {
             return Ok(Arc::new(EmptyExec::new(project_schema(&self.schema, projection)?)));
         }
-        let ordering = files[0].ordering.clone().filter(|first| files.iter().all(|file| file.ordering.as_ref() == Some(first)));
+        let ordering =
+            files[0].ordering.clone().filter(|first| files.iter().all(|file| file.ordering.as_ref() == Some(first)));
 
         let groups = FileGroup::new(files).split_files(state.config().target_partitions());
         let collect = state.config().collect_statistics();

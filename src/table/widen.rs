@@ -19,7 +19,11 @@ fn common(a: &DataType, b: &DataType) -> Option<DataType> {
         (Binary | LargeBinary | BinaryView, Binary | LargeBinary | BinaryView) => BinaryView,
         (a, b) if a.is_integer() && b.is_integer() => common_integer(a, b),
         (a, b) if a.is_floating() && b.is_floating() => {
-            if a.primitive_width() > b.primitive_width() { a.clone() } else { b.clone() }
+            if a.primitive_width() > b.primitive_width() {
+                a.clone()
+            } else {
+                b.clone()
+            }
         }
         (integer, float) | (float, integer) if integer.is_integer() && float.is_floating() => {
             // A double has 53 bits for an integer.
@@ -35,7 +39,10 @@ fn common(a: &DataType, b: &DataType) -> Option<DataType> {
         (Timestamp(a, zone), Timestamp(b, other)) if zone == other => Timestamp(*a.max(b), zone.clone()),
         (Date32, Timestamp(unit, None)) | (Timestamp(unit, None), Date32) => Timestamp(*unit, None),
         (Date32, Date64) | (Date64, Date32) => Date64,
-        (List(one) | LargeList(one) | FixedSizeList(one, _), List(other) | LargeList(other) | FixedSizeList(other, _)) => {
+        (
+            List(one) | LargeList(one) | FixedSizeList(one, _),
+            List(other) | LargeList(other) | FixedSizeList(other, _),
+        ) => {
             let item = Arc::new(Field::new_list_field(common(one.data_type(), other.data_type())?, true));
             if matches!((a, b), (LargeList(_), _) | (_, LargeList(_))) { LargeList(item) } else { List(item) }
         }
@@ -94,12 +101,16 @@ pub(super) fn merge(files: &[(String, SchemaRef)]) -> Result<SchemaRef> {
                         }
                     }
                     None => invalid!(
-                        "column {:?} is {} in {} and {} in {name}, and no type holds the values of both; \
+                        "column {:?} is {} in {} and {} in {name}, and no type holds the values of both{}; \
                          state the columns and their types in the table's `schema`, or write it as one type",
                         field.name(),
                         known.data_type(),
                         files[*first].0,
-                        field.data_type()
+                        field.data_type(),
+                        match known.data_type().is_numeric() && field.data_type().is_numeric() {
+                            true => " (a double merges integers beyond 2^53)",
+                            false => "",
+                        }
                     ),
                 },
             }

@@ -48,7 +48,8 @@ impl ScalarUDFImpl for ReadAs {
     }
 
     fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
-        let Some(Some(Some(name))) = args.scalar_arguments.get(1).map(|value| value.and_then(|value| value.try_as_str()))
+        let Some(Some(Some(name))) =
+            args.scalar_arguments.get(1).map(|value| value.and_then(|value| value.try_as_str()))
         else {
             return plan_err!("the second argument of read_as is the name of a type");
         };

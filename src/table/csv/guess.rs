@@ -102,7 +102,9 @@ fn number(text: &str) -> Option<Guess> {
             let integer: i64 = text.parse().ok()?;
             Some(Guess::Integer { is_double: integer as f64 as i128 == i128::from(integer) })
         }
-        [b'0'..=b'9' | b'.', ..] if digits.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-')) => {
+        [b'0'..=b'9' | b'.', ..]
+            if digits.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-')) =>
+        {
             text.parse::<f64>().ok().filter(|value| value.is_finite()).map(|_| Guess::Double)
         }
         _ => None,
@@ -112,10 +114,8 @@ fn number(text: &str) -> Option<Guess> {
 /// `2026-01-31`, and with a time of day after a space or a `T`, a fraction of up to nine digits, and a zone.
 fn time(bytes: &[u8]) -> Option<Guess> {
     let is_digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
-    let is_date = bytes.len() >= 10
-        && [0, 1, 2, 3, 5, 6, 8, 9].into_iter().all(is_digit)
-        && bytes[4] == b'-'
-        && bytes[7] == b'-';
+    let is_date =
+        bytes.len() >= 10 && [0, 1, 2, 3, 5, 6, 8, 9].into_iter().all(is_digit) && bytes[4] == b'-' && bytes[7] == b'-';
     if !is_date {
         return None;
     }
@@ -129,7 +129,8 @@ fn time(bytes: &[u8]) -> Option<Guess> {
     let (clock, zone) = match clock.find(['Z', '+', '-']) {
         Some(at) => {
             let zone = clock[at..].replace(':', "");
-            let known = zone == "Z" || (matches!(zone.len(), 3 | 5) && zone[1..].bytes().all(|byte| byte.is_ascii_digit()));
+            let known =
+                zone == "Z" || (matches!(zone.len(), 3 | 5) && zone[1..].bytes().all(|byte| byte.is_ascii_digit()));
             (&clock[..at], known.then_some(true)?)
         }
         None => (clock, false),
