@@ -18,8 +18,9 @@ use crate::error::{Context, Error, Result};
 use crate::events::{EventSink, LogEvents};
 use crate::job::Job;
 use crate::operator::{Operator, operators};
-use crate::session::{TableSource, open_table, require_file, session_beside, session_with, without_tables};
+use crate::session::{TableSource, session_beside, session_with, without_tables};
 use crate::storage::{Storage, parse_url};
+use crate::table::{open_table, require_file};
 
 /// Relative difference that makes a figure another than was expected.
 const EXPECTED_TO: f64 = 1e-9;

@@ -1,7 +1,7 @@
 //! Counterweight finds out, in SQL, whether a recommender's propensities can be trusted, and retrains conversion models
 //! with losses that make them so (Li et al., *Propensity Matters*, ICML 2023).
 //!
-//! Data runs one way: [`storage`] → [`session`] → [`context`] → [operators](operator) such as [`audit`] → [`output`] and
+//! Data runs one way: [`storage`] → [`session`] and [`table`] → [`context`] → [operators](operator) such as [`audit`] → [`output`] and
 //! [`metrics`]. The aggregates are a crate of their own, [`counterweight_udfs`], and so is what needs libtorch: training and
 //! scoring are [operators of another process](external).
 
@@ -20,6 +20,7 @@ pub mod output;
 pub mod session;
 pub mod simulate;
 pub mod storage;
+pub mod table;
 
 pub use context::JobContext;
 pub use error::{Error, Result};

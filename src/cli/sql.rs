@@ -1,5 +1,6 @@
 //! `counterweight sql`: statements from the command line, files, standard input or a shell; results in any format.
 
+mod columns;
 mod encode;
 mod execute;
 mod shell;
@@ -26,7 +27,7 @@ use counterweight::command::{GlobalArgs, on_signal};
 /// Run SQL: from the command line, from files, from standard input, or in an interactive shell
 ///
 /// A table may be named by path or URL: SELECT count(*) FROM 's3://bucket/log/*.parquet'. It may be a file, a folder
-/// (ending in `/`, partitioned `key=value/` or not) or a glob, of Parquet, CSV, TSV, NDJSON or Arrow IPC, the text
+/// (partitioned `key=value/` or not) or a glob, of Parquet, CSV, TSV, NDJSON or Arrow IPC, the text
 /// formats also compressed.
 ///
 /// No statement runs unless all of them parse; the first that fails ends the run.

@@ -23,6 +23,7 @@ use url::Url;
 pub use self::manifest::{MANIFEST, Manifest, ManifestFile, list, resolve};
 pub use self::overlap::refuse_input;
 pub use self::parquet::{parquet_bytes, parquet_properties};
+pub(crate) use self::run::without_run;
 pub use self::staged::Staged;
 
 use self::disk::{DiskFolder, Room, StagedFile, Staging, cannot_write, local_path};

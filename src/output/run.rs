@@ -44,6 +44,15 @@ impl RunId {
     }
 }
 
+/// `stem` without the run that it ends with, if it carries one.
+pub(crate) fn without_run(stem: &str) -> &str {
+    let mut dashes = stem.rmatch_indices('-').map(|(at, _)| at).skip(1);
+    match dashes.next() {
+        Some(at) if RunId::parse(&stem[at + 1..]).is_some() => &stem[..at],
+        _ => stem,
+    }
+}
+
 impl fmt::Display for RunId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -69,6 +78,8 @@ mod tests {
             assert!(run.is_carried_by(&expected) && !run.is_carried_by(name));
             assert!(!RunId::new().is_carried_by(&expected));
         }
+        assert_eq!(without_run(&format!("a-b-{run}")), "a-b");
+        assert_eq!(without_run("a-b-c"), "a-b-c");
         for text in ["", "x", "20261124t073000", "20261124t073000-9c3fa1b", "20261124t073000-9c3fa1bG", "../x-00000000"]
         {
             assert_eq!(RunId::parse(text), None, "{text}");

@@ -3,8 +3,8 @@ use std::sync::Arc;
 
 use counterweight::error::{Error, Result};
 use counterweight::output::{Outputs, Staged};
-use counterweight::session::require_file;
 use counterweight::storage::Storage;
+use counterweight::table::require_file;
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::UInt64Type;
 use datafusion::dataframe::DataFrame;
@@ -14,6 +14,7 @@ use datafusion::sql::parser::Statement;
 use futures::TryStreamExt;
 use url::Url;
 
+use super::columns;
 use super::encode::{Encoder, Output};
 
 /// Runs statements, one after another.
@@ -59,6 +60,9 @@ impl Runner {
 
     /// Runs a statement and writes its result, if it has one.
     pub(super) async fn run(&mut self, statement: Statement) -> Result<Outcome> {
+        if let Some(columns) = columns::shown(&self.session, &statement).await? {
+            return self.write(columns).await;
+        }
         let plan = self.session.state().statement_to_plan(statement).await?;
         match plan {
             LogicalPlan::Ddl(DdlStatement::CreateExternalTable(ref table)) => {

@@ -7,7 +7,7 @@ use datafusion::arrow::compute::{CastOptions, cast, cast_with_options};
 use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::common::HashMap;
 
-use counterweight::error::{Context, Result, invalid};
+use counterweight::error::{Result, invalid};
 
 /// Distinct ids in ascending order, each with its index.
 ///
@@ -37,7 +37,19 @@ impl Ids {
     pub(crate) fn of(column: &ArrayRef, name: &str) -> Result<Self> {
         let data_type = id_type(column.data_type(), name)?;
         let exact = CastOptions { safe: false, ..CastOptions::default() };
-        let ids = cast_with_options(column, &data_type, &exact).context(|| format!("column {name:?} holds ids"))?;
+        let text = match is_bytes(column.data_type()) {
+            // The one cast of bytes that refuses those that are no text.
+            true => cast_with_options(column, &DataType::LargeUtf8, &exact),
+            false => Ok(Arc::clone(column)),
+        };
+        let ids = text.and_then(|column| cast_with_options(&column, &data_type, &exact));
+        let ids = match ids {
+            Ok(ids) => ids,
+            Err(error) => invalid!(
+                "column {name:?} holds an id that is neither an integer of 64 bits nor text: {error}; \
+                 write the ids as text"
+            ),
+        };
         Ok(match data_type {
             DataType::Int64 => Self::Integers(ids.as_primitive::<Int64Type>().clone()),
             _ => Self::Text(ids.as_string_view().clone()),
@@ -74,15 +86,25 @@ impl Ids {
     }
 }
 
+/// Whether a column holds bytes, as Parquet does text that is not said to be so.
+fn is_bytes(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Binary | DataType::LargeBinary | DataType::BinaryView)
+}
+
 /// The form in which ids of `data_type` are looked up: `Int64`, or `Utf8View`.
 ///
 /// # Errors
-/// Where they are neither integers nor text.
+/// Where they are neither integers, decimals without a fraction, text, nor text in bytes.
 pub(crate) fn id_type(data_type: &DataType, name: &str) -> Result<DataType> {
     match data_type {
         DataType::Dictionary(_, values) => id_type(values, name),
         integer if integer.is_integer() => Ok(DataType::Int64),
+        DataType::Decimal128(_, 0) | DataType::Decimal256(_, 0) => Ok(DataType::Int64),
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Ok(DataType::Utf8View),
+        bytes if is_bytes(bytes) => Ok(DataType::Utf8View),
+        DataType::Float32 | DataType::Float64 => invalid!(
+            "column {name:?} is {data_type}, which merges ids beyond 2^53: ids are integers or text; write them as such"
+        ),
         other => invalid!("column {name:?} is {other}: ids are integers or text; CAST it to BIGINT or VARCHAR"),
     }
 }
@@ -189,6 +211,8 @@ impl Interner {
         }
         let stored = match &self.data_type {
             DataType::Dictionary(_, values) => values,
+            bytes if is_bytes(bytes) => &DataType::Utf8,
+            DataType::Decimal128(..) | DataType::Decimal256(..) => &DataType::Int64,
             other => other,
         };
         Ok((Vocabulary::from_ids(cast(&ids, stored)?)?, moved))
@@ -204,7 +228,7 @@ fn next_index(count: usize, name: &str) -> Result<u32> {
 
 #[cfg(test)]
 mod tests {
-    use datafusion::arrow::array::{Int32Array, UInt64Array};
+    use datafusion::arrow::array::{BinaryViewArray, Decimal128Array, Int32Array, UInt64Array};
 
     use super::*;
 
@@ -232,9 +256,25 @@ mod tests {
     }
 
     #[test]
+    fn decimals_and_bytes_are_ids_where_they_are_integers_and_text() {
+        let decimals = Decimal128Array::from(vec![7, 5, 7]).with_precision_and_scale(38, 0).unwrap();
+        let (users, rows) = vocabulary(Arc::new(decimals));
+        assert_eq!((users.ids().as_ref(), rows), (&Int64Array::from(vec![5, 7]) as &dyn Array, vec![1, 0, 1]));
+        let (items, rows) = vocabulary(Arc::new(BinaryViewArray::from_iter_values([b"b", b"a"])));
+        assert_eq!((items.ids().as_ref(), rows), (&StringArray::from(vec!["a", "b"]) as &dyn Array, vec![1, 0]));
+
+        let huge = Decimal128Array::from(vec![i128::from(i64::MAX) + 1]).with_precision_and_scale(38, 0).unwrap();
+        let bytes = BinaryViewArray::from_iter_values([[0xff, 0xfe]]);
+        for column in [Arc::new(huge) as ArrayRef, Arc::new(bytes)] {
+            let error = Ids::of(&column, "user").unwrap_err();
+            assert!(error.is_invalid_input() && error.to_string().contains("\"user\""), "{error}");
+        }
+    }
+
+    #[test]
     fn strange_ids_are_refused() {
         let error = id_type(&DataType::Float64, "item").unwrap_err().to_string();
-        assert!(error.contains("\"item\" is Float64") && error.contains("CAST"), "{error}");
+        assert!(error.contains("\"item\" is Float64") && !error.contains("CAST"), "{error}");
         let huge: ArrayRef = Arc::new(UInt64Array::from(vec![u64::MAX]));
         assert!(Ids::of(&huge, "user").unwrap_err().to_string().contains("\"user\""));
         let null: ArrayRef = Arc::new(Int32Array::from(vec![Some(1), None]));

@@ -7,7 +7,6 @@ mod write;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::dataframe::DataFrame;
 use datafusion::prelude::col;
 use futures::{StreamExt, stream};
@@ -94,15 +93,17 @@ async fn validate(context: &JobContext) -> Result<()> {
     let plan = plan(context, spec).await?;
     probe(&context.storage, &plan.output, Others::Refused).await.context(|| "score.output")?;
     let added = Added { imputed_error: false, phi: spec.phi.then_some(1) };
-    output_schema(&plan.input.schema(context).await?, &context.job.columns, added).map(drop)
-}
-
-impl Input {
-    async fn schema(&self, context: &JobContext) -> Result<SchemaRef> {
-        Ok(match self {
-            Self::Files(files) => Arc::clone(files[0].0.open(context).await?.schema().inner()),
-            Self::Query(rows) => Arc::clone(rows.schema().inner()),
+    let columns = &context.job.columns;
+    match &plan.input {
+        Input::Files(files) => {
+            let (file, _) = &files[0];
+            let rows = file.open(context)?;
+            output_schema(rows.schema().inner(), columns, added, &|name| file.is_partition(name)).map(drop)
+        }
+        Input::Query(rows) => output_schema(rows.schema().inner(), columns, added, &|name| {
+            spec.partition_by.iter().any(|by| by == name)
         })
+        .map(drop),
     }
 }
 
@@ -165,7 +166,7 @@ async fn score_files(
             let scored = score_file(&context, &file, &name, &scorer, &folder).await;
             match scored {
                 Err(Error::Interrupted) => Err(Error::Interrupted),
-                scored => scored.context(|| format!("cannot score {}", file.url)),
+                scored => scored.context(|| format!("cannot score {}", file.file)),
             }
         });
         async { task.await.map_err(std::io::Error::other)? }
@@ -194,6 +195,7 @@ async fn score_file(
     scorer: &Scorer,
     folder: &OutputFolder,
 ) -> Result<(Staged, Counts)> {
-    let rows = file.open(context).await?;
-    write_file(context, rows, scorer, folder.create(name).await?).await
+    let rows = file.open(context)?;
+    let schema = scorer.output_schema(rows.schema().inner(), &|name| file.is_partition(name))?;
+    write_file(context, rows, schema, scorer, folder.create(name).await?).await
 }

@@ -8,7 +8,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::artifact::model_folder::TrainedModel;
 use crate::data::sampler::{Batch, Row};
-use crate::data::vocabulary::{Ids, Vocabulary};
+use crate::data::vocabulary::{Ids, Vocabulary, id_type};
 use crate::error::Torch;
 use crate::loss::imputation::imputed_error;
 use crate::loss::regularizers::phi;
@@ -112,9 +112,9 @@ impl Scorer {
     }
 
     /// The schema of scored rows.
-    pub(super) fn output_schema(&self, input: &SchemaRef) -> Result<SchemaRef> {
+    pub(super) fn output_schema(&self, input: &SchemaRef, is_partition: &dyn Fn(&str) -> bool) -> Result<SchemaRef> {
         let columns = Columns::default().with(Role::User, &self.user).with(Role::Item, &self.item);
-        output_schema(input, &columns, self.added)
+        output_schema(input, &columns, self.added, is_partition)
     }
 
     /// The rows of `batch` with their scores, in `schema`.
@@ -179,23 +179,33 @@ fn roles(columns: &Columns) -> Result<(&str, &str)> {
     }
 }
 
-/// The schema of `input` with the columns that scoring adds or replaces.
+/// The schema of `input` with the columns that scoring adds or replaces, and without those of the folders in which a file
+/// lies: its copy lies in the same ones.
 ///
 /// # Errors
-/// Where the user or item has no column, or is itself to be replaced.
-pub(super) fn output_schema(input: &SchemaRef, columns: &Columns, added: Added) -> Result<SchemaRef> {
+/// Where the user or item has no column, or one that holds no ids, or is itself to be replaced.
+pub(super) fn output_schema(
+    input: &SchemaRef,
+    columns: &Columns,
+    added: Added,
+    is_partition: &dyn Fn(&str) -> bool,
+) -> Result<SchemaRef> {
     let added = added.fields();
     let (user, item) = roles(columns)?;
     for (role, name) in [("user", user), ("item", item)] {
-        if input.field_with_name(name).is_err() {
-            let known: Vec<_> = input.fields().iter().map(|field| field.name().as_str()).collect();
-            invalid!("columns.{role} = {name:?} is no column of the scored files{}", suggestion(name, known));
+        match input.field_with_name(name) {
+            Ok(field) => drop(id_type(field.data_type(), name)?),
+            Err(_) => {
+                let known: Vec<_> = input.fields().iter().map(|field| field.name().as_str()).collect();
+                invalid!("columns.{role} = {name:?} is no column of the scored files{}", suggestion(name, known));
+            }
         }
         if added.iter().any(|field| field.name() == name) {
             invalid!("columns.{role} = {name:?} is the name of a column that scoring writes; rename it");
         }
     }
-    let mut fields: Vec<Arc<Field>> = input.fields().iter().cloned().collect();
+    let of_files = input.fields().iter().filter(|field| !is_partition(field.name()));
+    let mut fields: Vec<Arc<Field>> = of_files.cloned().collect();
     for field in added.into_iter().map(Arc::new) {
         match fields.iter_mut().find(|known| known.name() == field.name()) {
             Some(known) => *known = field,

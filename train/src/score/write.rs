@@ -20,14 +20,14 @@ const ROWS_PER_FILE: usize = 1 << 22;
 /// The folder of a partition whose value is NULL, as Hive calls it.
 const NULL_PARTITION: &str = "__HIVE_DEFAULT_PARTITION__";
 
-/// Scores `rows`, in their order, into one file.
+/// Scores `rows`, in their order, into one file of the columns of `schema`.
 pub(super) async fn write_file(
     context: &JobContext,
     rows: DataFrame,
+    schema: SchemaRef,
     scorer: &Scorer,
     to: Staged,
 ) -> Result<(Staged, Counts)> {
-    let schema = scorer.output_schema(rows.schema().inner())?;
     let mut file = FileWriter::new(to, schema)?;
     let mut batches = rows.execute_stream().await?;
     let mut counts = Counts::default();
@@ -50,9 +50,7 @@ pub(super) async fn write_query(
     outputs: &Outputs,
     folder: &OutputFolder,
 ) -> Result<(Counts, usize)> {
-    let schema = scorer.output_schema(rows.schema().inner())?;
-    let kept: Vec<usize> = (0..schema.fields().len()).filter(|at| !by.contains(schema.field(*at).name())).collect();
-    let file_schema = Arc::new(schema.project(&kept)?);
+    let schema = scorer.output_schema(rows.schema().inner(), &|name| by.iter().any(|by| by == name))?;
     let mut batches = rows.execute_stream().await?;
     let (mut counts, mut files) = (Counts::default(), 0);
     let mut open: Option<(String, FileWriter)> = None;
@@ -61,7 +59,7 @@ pub(super) async fn write_query(
             return Err(Error::Interrupted);
         }
         let columns = by.iter().map(|name| named(&batch, name)).collect::<Result<Vec<_>>>()?;
-        let scored = scorer.score(&batch, &schema, &mut counts)?.project(&kept)?;
+        let scored = scorer.score(&batch, &schema, &mut counts)?;
         let ranges = if columns.is_empty() {
             std::iter::once(0..batch.num_rows()).filter(|rows| !rows.is_empty()).collect()
         } else {
@@ -78,7 +76,7 @@ pub(super) async fn write_query(
                 None => {
                     let to = folder.create(&format!("{place}part-{files:05}.parquet")).await?;
                     files += 1;
-                    open.insert((place, FileWriter::new(to, Arc::clone(&file_schema))?))
+                    open.insert((place, FileWriter::new(to, Arc::clone(&schema))?))
                 }
             };
             file.write(&scored.slice(range.start, range.len())).await?;
@@ -88,7 +86,7 @@ pub(super) async fn write_query(
         Some((_, last)) => outputs.add(last.close().await?).await?,
         // A table without rows has columns all the same.
         None if by.is_empty() => {
-            let empty = FileWriter::new(folder.create("part-00000.parquet").await?, file_schema)?;
+            let empty = FileWriter::new(folder.create("part-00000.parquet").await?, schema)?;
             outputs.add(empty.close().await?).await?;
             files += 1;
         }
