@@ -887,9 +887,12 @@ fn results_are_files_that_hold_the_figures() {
         let whole: Value = serde_json::from_str(&bench.text(&format!("out/{name}/audit.json"))).unwrap();
         assert_eq!(whole, *audit);
         for (check, result) in audit["checks"].as_object().unwrap() {
-            let json: Value = serde_json::from_str(&bench.text(&format!("out/{name}/{check}.json"))).unwrap();
+            let at = |kind: &str| {
+                crate::support::listed(&bench.folder.path().join(format!("out/{name}")), &format!("{check}.{kind}"))
+            };
+            let json: Value = serde_json::from_slice(&std::fs::read(at("json")).unwrap()).unwrap();
             assert_eq!(json, *result);
-            let file = std::fs::File::open(bench.folder.path().join(format!("out/{name}/{check}.parquet"))).unwrap();
+            let file = std::fs::File::open(at("parquet")).unwrap();
             let read = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
             if check == "estimates" {
                 let names: Vec<_> = read.schema().fields().iter().map(|field| field.name().as_str()).collect();

@@ -260,7 +260,7 @@ fn values_are_valid_where_they_are_to_the_parser() {
 #[test]
 fn what_a_preset_supplies_is_not_required_and_all_else_is() {
     let schema = job();
-    for key in ["/name", "/train/output", "/train/data", "/train/data/validation", "/tables/log/url", "/score/table"] {
+    for key in ["/name", "/train/output", "/train/data", "/train/data/validation", "/tables/log/url", "/score/output"] {
         let mut file = read(JOB);
         let (section, key) = key.rsplit_once('/').unwrap();
         assert!(file.pointer_mut(section).unwrap().as_object_mut().unwrap().remove(key).is_some());

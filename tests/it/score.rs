@@ -95,8 +95,86 @@ fn files_keep_their_places_and_rows_their_order() {
     let files = query(folder, "SELECT count(*) FROM 'scored/day=2026-01-02/b.parquet'");
     assert_eq!(files, "1\n");
 
-    // Again, over what is there.
+    // Again, over what is there, of an input that has moved on by a day.
+    std::fs::remove_dir_all(folder.join("later/day=2026-01-01")).unwrap();
+    write(folder, "later/day=2026-01-03/c.csv", "who,what,prediction,note\n3,i1,9,v\n");
     succeed(&mut score(folder, &[]));
+    assert_eq!(query(folder, "SELECT note, day FROM 'scored/' ORDER BY day"), "w,2026-01-02\nv,2026-01-03\n");
+    let names: Vec<_> = walk(&folder.join("scored"));
+    assert_eq!(names.len(), 3, "two files and the manifest: {names:?}");
+    let hidden = std::fs::read_dir(folder).unwrap().filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with('.'));
+    assert_eq!(hidden.count(), 0);
+
+    // A scored table can be scored: its files keep their names.
+    let again = ["tables.later.url=scored/", "score.output=again/"];
+    succeed(&mut score(folder, &again));
+    assert_eq!(query(folder, "SELECT count(*) FROM 'again/day=2026-01-03/c.parquet'"), "1\n");
+}
+
+#[test]
+fn the_rows_of_a_query_are_scored_into_partitions() {
+    let folder = trained(&[]);
+    let folder = folder.path();
+    write(folder, "later/a.csv", "who,what,day,note\n3,i1,2,x\n1,i4,1,y\n3,i1,,z\n1,i1,2,w\n");
+    let sql = "score.query=SELECT who, what, day, upper(note) AS note FROM later WHERE note <> 'w'";
+    let score = |set: &[&str]| {
+        let job = std::fs::read_to_string(folder.join("job.toml")).unwrap().replace("table = \"later\"\n", "");
+        write(folder, "query.toml", &job);
+        let mut command = counterweight();
+        command.current_dir(folder).args(["score", "query.toml", "--set", sql]);
+        set.iter().for_each(|set| drop(command.args(["--set", set])));
+        command
+    };
+    let said = succeed(&mut score(&[]));
+    assert!(said.contains("scored 3 rows of 1 files"), "{said}");
+    let rows = "SELECT note, day, prediction > 0 FROM 'scored/' ORDER BY note";
+    assert_eq!(query(folder, rows), "X,2,true\nY,1,true\nZ,,true\n");
+
+    let said = succeed(&mut score(&["score.partition_by=[\"day\"]"]));
+    assert!(said.contains("scored 3 rows of 3 files"), "{said}");
+    assert_eq!(query(folder, rows), "X,2,true\nY,1,true\nZ,,true\n");
+    let listed = walk(&folder.join("scored"));
+    for day in ["day=1", "day=2", "day=__HIVE_DEFAULT_PARTITION__"] {
+        assert_eq!(listed.iter().filter(|path| path.to_string_lossy().contains(day)).count(), 1, "{listed:?}");
+    }
+    for (set, expected) in [
+        ("score.partition_by=[\"dya\"]", "did you mean \"day\"?"),
+        ("score.table=later", "score.table and score.query are both given"),
+        ("score.query=SELECT * FROM nowhere", "score.query does not plan"),
+    ] {
+        let (code, error) = fail(&mut score(&[set]));
+        assert!(code == 2 && error.contains(expected), "{set}: {code} {error}");
+    }
+    assert_eq!(query(folder, rows), "X,2,true\nY,1,true\nZ,,true\n", "what was there stays");
+}
+
+/// Names that look like patterns or paths are names.
+#[test]
+fn odd_names_are_scored_inside_the_folder() {
+    let folder = trained(&[]);
+    let folder = folder.path();
+    for name in ["p1.csv", "p[1].csv", "..\\x.csv", "a\\..\\..\\x.csv", "a%20b#?.csv"] {
+        write(folder, &format!("later/{name}"), "who,what\n3,i1\n");
+    }
+    let before: Vec<_> = walk(folder);
+    let said = succeed(&mut score(folder, &[]));
+    assert!(said.contains("scored 5 rows of 5 files"), "{said}");
+    assert_eq!(query(folder, "SELECT count(*) FROM 'scored/'"), "5\n");
+    let new = walk(folder).into_iter().filter(|path| !before.contains(path));
+    assert!(new.into_iter().all(|path| path.starts_with(folder.join("scored"))));
+}
+
+#[test]
+fn more_files_are_scored_than_may_be_open() {
+    let folder = trained(&[]);
+    let folder = folder.path();
+    for file in 0..300 {
+        write(folder, &format!("later/{file}.csv"), "who,what\n3,i1\n");
+    }
+    let binary = env!("CARGO_BIN_EXE_counterweight");
+    let limited = format!("ulimit -n 128; exec {binary} score job.toml");
+    let said = succeed(std::process::Command::new("bash").current_dir(folder).args(["-c", &limited]));
+    assert!(said.contains("scored 300 rows of 300 files"), "{said}");
 }
 
 /// The BMSE that SQL finds in what is written is that which training recorded of the population.
@@ -175,9 +253,9 @@ fn mistakes_are_named() {
     let folder = folder.path();
     write(folder, "later/a.csv", "who,what\n3,i1\n");
     let cases: [(&[&str], &str); 7] = [
-        (&["score.output=later/"], "lies in score.output"),
-        (&["score.output=later/below/"], "lies in the table's folder"),
-        (&["score.output=."], "lies in score.output"),
+        (&["score.output=later/"], "lies where tables.later is read from"),
+        (&["score.output=later/below/"], "lies where tables.later is read from"),
+        (&["score.output=."], "already holds"),
         (&["columns.user=\"whom\""], "did you mean \"who\"?"),
         (&["score.model=nowhere/"], "there is no model at"),
         (&["device=cuda:99"], "cuda:99"),

@@ -31,3 +31,11 @@ pub(crate) fn fail(command: &mut Command) -> (i32, String) {
 pub(crate) fn repository(path: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
+
+/// Where the file lies that is called `name` from run to run, by the manifest of the output folder.
+pub(crate) fn listed(folder: &Path, name: &str) -> std::path::PathBuf {
+    let manifest = std::fs::read(folder.join("_manifest.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    let file = manifest["files"].as_array().unwrap().iter().find(|file| file["name"] == name);
+    folder.join(file.unwrap_or_else(|| panic!("no {name} in {manifest}"))["path"].as_str().unwrap())
+}

@@ -100,10 +100,10 @@ async fn validate(context: &JobContext) -> Result<()> {
             let rows = file.open(context)?;
             output_schema(rows.schema().inner(), columns, added, &|name| file.is_partition(name)).map(drop)
         }
-        Input::Query(rows) => output_schema(rows.schema().inner(), columns, added, &|name| {
-            spec.partition_by.iter().any(|by| by == name)
-        })
-        .map(drop),
+        Input::Query(rows) => {
+            output_schema(rows.schema().inner(), columns, added, &|name| spec.partition_by.iter().any(|by| by == name))
+                .map(drop)
+        }
     }
 }
 
