@@ -9,6 +9,7 @@ use url::Url;
 use counterweight::context::JobContext;
 use counterweight::error::{Result, invalid};
 use counterweight::session::reconfigured;
+use counterweight::storage::parse_url;
 use counterweight::table::{Table, TableFile};
 
 /// One file of the table that is scored.
@@ -51,18 +52,14 @@ pub(super) async fn input_files(context: &JobContext, table: &str, output: &Url)
         }
         files.push((InputFile { table: Arc::clone(&table_of_all), file: file.clone() }, to));
     }
-    if let Some(folder) = spec_folder(context, table)
+    let folder = parse_url(&format!("{}/", spec.url.trim_end_matches('/')));
+    if let Ok(folder) = folder
+        && table_of_all.files().iter().any(|file| file.url().as_str().starts_with(folder.as_str()))
         && output.as_str().starts_with(folder.as_str())
     {
         invalid!("score.output = {output} lies in the table's folder {folder}; write the scored table elsewhere");
     }
     Ok(files)
-}
-
-/// The folder that makes up a table, where it is one.
-fn spec_folder(context: &JobContext, table: &str) -> Option<Url> {
-    let text = &context.job.tables[table].url;
-    counterweight::storage::parse_url(text).ok().filter(|url| url.path().ends_with('/'))
 }
 
 /// The place of a scored file in the folder `output`. A name stays one name, whatever characters it has.
