@@ -139,16 +139,14 @@ pub(super) fn kind_of(
         },
     };
     let stated = format.format.is_some();
-    // A stated format goes for names that say nothing, of one extension; a stated one file is what it is said to be.
+    // A stated format goes for one file whatever its name, and for several that have one extension which says nothing else.
     let says_so = |file: &ObjectMeta| known(file) == Some(kind);
-    let unsaid = files.iter().find(|file| known(file).is_none());
-    let one_extension = |a: &ObjectMeta, b: &ObjectMeta| Name::of(&name(a)).extension == Name::of(&name(b)).extension;
-    let belongs = |file: &ObjectMeta| match unsaid {
-        _ if stated && files.len() == 1 => true,
-        Some(unsaid) if stated && !files.iter().any(says_so) => one_extension(file, unsaid),
-        _ if stated && kind.is_separated() && files.iter().all(|other| one_extension(file, other)) => true,
-        _ => says_so(file),
-    };
+    let extension = |file: &ObjectMeta| Name::of(&name(file)).extension.to_ascii_lowercase();
+    let first = extension(&files[0]);
+    let is_free =
+        known(&files[0]).is_none() || (kind.is_separated() && known(&files[0]).is_some_and(Kind::is_separated));
+    let of_one = stated && (files.len() == 1 || (is_free && files.iter().all(|file| extension(file) == first)));
+    let belongs = |file: &ObjectMeta| of_one || says_so(file);
     if let Some(foreign) = files.iter().find(|file| !belongs(file)) {
         let of = match known(foreign) {
             Some(other) => format!("is {}", other.name()),

@@ -237,7 +237,7 @@ pub(super) async fn schema(
             let is_end = more.is_none();
             buffer.extend_from_slice(more.as_deref().unwrap_or(b"\n"));
             let end = buffer.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-            for text in buffer[..end].split(|byte| *byte == b'\n').take(usize::MAX) {
+            for text in buffer[..end].split(|byte| *byte == b'\n') {
                 line += 1;
                 let text = if line == 1 { text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text) } else { text };
                 if text.trim_ascii().is_empty() {
@@ -246,7 +246,7 @@ pub(super) async fn schema(
                 all = add(all, text, name, line)?;
             }
             // The last of the parts is what follows the last line break: nothing.
-            line -= usize::from(end > 0);
+            line -= 1;
             buffer.drain(..end);
             if is_end {
                 break;

@@ -114,4 +114,44 @@ mod tests {
             assert!(error.contains(expected) && error.contains(name), "{error}");
         }
     }
+    #[tokio::test]
+    async fn a_run_reads_the_files_that_it_found_at_its_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        let context = session(&SessionOptions::default(), Arc::new(Storage::new([]))).unwrap();
+        let state = context.state();
+        let sum = async |table: &Table| -> crate::error::Result<String> {
+            let rows = context.read_table(table.provider()?)?;
+            Ok(format!("{:?}", rows.collect().await?))
+        };
+        for extension in ["csv", "ndjson", "parquet"] {
+            let file = path(&format!("{extension}/a.{extension}"));
+            std::fs::create_dir_all(path(extension)).unwrap();
+            let write = async |value: i64, to: &str| {
+                let rows = format!("COPY (SELECT value + {value} AS x FROM range(1000)) TO '{to}'");
+                context.sql(&rows).await.unwrap().collect().await.unwrap();
+            };
+            match extension {
+                "ndjson" => std::fs::write(&file, "{\"x\":1}\n").unwrap(),
+                _ => write(1, &file).await,
+            }
+            let table = Table::open(&state, &path(extension), &TableFormat::default()).await.unwrap();
+            assert!(sum(&table).await.is_ok());
+
+            // Another file is not seen, and one that was replaced or removed is told of.
+            std::fs::copy(&file, path(&format!("{extension}/b.{extension}"))).unwrap();
+            assert_eq!(table.files().len(), 1);
+            assert!(sum(&table).await.is_ok());
+            match extension {
+                "ndjson" => std::fs::write(&file, "{\"x\":1}\n{\"x\":2}\n").unwrap(),
+                _ => write(100_000, &file).await,
+            }
+            let error = sum(&table).await.unwrap_err();
+            assert!(error.to_string().contains("was replaced while it was read"), "{error}");
+            assert!(error.exit_code() == 1 && error.to_string().contains(&file), "{error}");
+            std::fs::remove_file(&file).unwrap();
+            let error = sum(&table).await.unwrap_err();
+            assert!(error.exit_code() == 1 && error.to_string().contains("was removed"), "{error}");
+        }
+    }
 }

@@ -8,6 +8,7 @@ mod end_to_end;
 mod executables;
 mod experiment;
 mod importers;
+mod reading;
 mod resume;
 mod s3_server;
 mod schema;

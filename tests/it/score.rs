@@ -102,7 +102,9 @@ fn files_keep_their_places_and_rows_their_order() {
     assert_eq!(query(folder, "SELECT note, day FROM 'scored/' ORDER BY day"), "w,2026-01-02\nv,2026-01-03\n");
     let names: Vec<_> = walk(&folder.join("scored"));
     assert_eq!(names.len(), 3, "two files and the manifest: {names:?}");
-    let hidden = std::fs::read_dir(folder).unwrap().filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with('.'));
+    let hidden = std::fs::read_dir(folder)
+        .unwrap()
+        .filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with('.'));
     assert_eq!(hidden.count(), 0);
 
     // A scored table can be scored: its files keep their names.
@@ -122,7 +124,9 @@ fn the_rows_of_a_query_are_scored_into_partitions() {
         write(folder, "query.toml", &job);
         let mut command = counterweight();
         command.current_dir(folder).args(["score", "query.toml", "--set", sql]);
-        set.iter().for_each(|set| drop(command.args(["--set", set])));
+        for set in set {
+            command.args(["--set", set]);
+        }
         command
     };
     let said = succeed(&mut score(&[]));
