@@ -69,7 +69,8 @@ impl Kind {
     pub(super) fn name(self) -> &'static str {
         match self {
             Kind::Parquet => "parquet",
-            Kind::Csv | Kind::Text => "csv",
+            Kind::Csv => "csv",
+            Kind::Text => "txt",
             Kind::Tsv => "tsv",
             Kind::Json => "ndjson",
             Kind::Arrow => "arrow",
@@ -129,7 +130,7 @@ pub(super) fn kind_of(
             Some(kind) => kind,
             None => invalid!("invalid format {given:?}{}", suggestion(given, names)),
         },
-        None => match files.iter().find_map(known) {
+        None => match most(files.iter().filter_map(known)) {
             Some(kind) => kind,
             None => invalid!(
                 "the extension of {:?} is no format that is read here ({}); state the format",
@@ -178,6 +179,18 @@ pub(super) fn kind_of(
     let compressions = compressions.collect::<Result<_>>()?;
     refuse_strange_keys(kind, format)?;
     Ok((kind, compressions))
+}
+
+/// The kind that comes most often, and of several such the one that comes first.
+fn most(kinds: impl Iterator<Item = Kind>) -> Option<Kind> {
+    let mut counts: Vec<(Kind, usize)> = Vec::new();
+    for kind in kinds {
+        match counts.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((kind, 1)),
+        }
+    }
+    counts.into_iter().rev().max_by_key(|(_, count)| *count).map(|(kind, _)| kind)
 }
 
 fn refuse_strange_keys(kind: Kind, format: &TableFormat) -> Result<()> {

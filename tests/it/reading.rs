@@ -173,9 +173,10 @@ fn quotes_escapes_and_delimiters_are_what_a_table_says() {
 fn a_marker_is_null_where_the_table_says_so_and_named_where_it_does_not() {
     let here = Here::new();
     for marker in [r"\N", "NA", "NULL"] {
-        let late = "1,0.5,1\n0,0.5,0\n".repeat(400_000);
+        let (after, late) = ("1,0.5,1\n".repeat(1500), "1,0.5,1\n0,0.5,0\n".repeat(400_000));
         for (name, text) in [
             ("early.csv", format!("o,p,e\n1,0.5,0\n0,0.5,{marker}\n")),
+            ("after.csv", format!("o,p,e\n{after}0,0.5,{marker}\n")),
             ("late.csv", format!("o,p,e\n{late}0,0.5,{marker}\n")),
         ] {
             here.write(name, &text);
@@ -184,6 +185,9 @@ fn a_marker_is_null_where_the_table_says_so_and_named_where_it_does_not() {
             assert_eq!(here.rows_of(&with_null, "SELECT count(*) - count(e) FROM t"), "1\n", "{name}");
             let said = here.refused_of(&keys, "SELECT sum(e) FROM t");
             says(&said, &[name, "\"e\"", &format!("null = {marker:?}"), "schema"]);
+            if name == "late.csv" {
+                continue;
+            }
             let audit =
                 "[columns]\ntreated = 'o'\npropensity = 'p'\noutcome = 'e'\n[audit.a]\nquery = 'SELECT * FROM t'\n";
             here.write("audit.toml", format!("name = 'j'\n[tables.t]\n{keys}\n{audit}"));
@@ -225,10 +229,7 @@ fn types_of_csv_lose_nothing() {
     // A value beyond what is looked at for types.
     for (most, last, named) in [("7\n", "007", "\"007\""), ("7\n", "0.5", "\"0.5\""), ("true\n", "x", "\"x\"")] {
         here.write("late.csv", format!("u\n{}{last}\n", most.repeat(3_000_000)));
-        says(
-            &here.refused("SELECT max(u) FROM 'late.csv'"),
-            &["late.csv", "\"u\"", named, "\"\"u\"\" VARCHAR".trim_matches('"')],
-        );
+        says(&here.refused("SELECT max(u) FROM 'late.csv'"), &["late.csv", "\"u\"", named, "\"u\" VARCHAR"]);
     }
     // The columns of a table have a type each, and not each of its files.
     here.write("d/a.csv", "x\n1\n").write("d/b.csv", "x\n0.5\n").write("d/c.csv", "x\n");
@@ -384,7 +385,7 @@ fn a_damaged_file_is_named() {
     let mut broken = whole.clone();
     broken[4..40].fill(0xff);
     here.write("e/a.parquet", &whole).write("e/b.parquet", broken);
-    says(&here.refused("SELECT max(s) FROM 'e/'"), &["e/b.parquet"]);
+    says(&here.refused("SELECT max(length(s)) FROM 'e/'"), &["e/b.parquet"]);
     here.write("f/a.csv.gz", [0x1f, 0x8b, 8, 0, 1, 2, 3]);
     says(&here.refused("SELECT * FROM 'f/'"), &["f/a.csv.gz"]);
     here.write("g.csv", b"x,y\n1,\xff\xfe\n");
@@ -461,14 +462,18 @@ fn folders_are_read_to_the_bottom_and_patterns_as_far_as_they_say() {
 #[test]
 fn files_are_what_the_listing_found_whatever_their_names() {
     let here = Here::new();
-    for (value, name) in [r"n/p[1].csv", "n/p1.csv", r"n/..\x.csv", "n/a b#c?.csv", "n/50%25.csv"].iter().enumerate() {
+    for (value, name) in
+        [r"n/p[1].csv", "n/p1.csv", r"n/a\..\..\x.csv", "n/a b#c?.csv", "n/50%25.csv"].iter().enumerate()
+    {
         here.write(name, format!("x\n{}\n", 1 << value));
     }
     assert_eq!(here.rows("SELECT count(*), sum(x) FROM 'n/'"), "5,31\n");
     assert_eq!(here.rows("SELECT x FROM 'n/p[[]1].csv'"), "1\n");
     std::fs::remove_file(here.path().join("n/p1.csv")).unwrap();
     assert_eq!(here.rows("SELECT x FROM 'n/p[1].csv'"), "1\n", "where nothing matches, the name itself");
-    assert_eq!(here.rows(r"SELECT x FROM 'n/..\x.csv'"), "4\n");
+    assert_eq!(here.rows(r"SELECT x FROM 'n/a\..\..\x.csv'"), "4\n");
+    here.write(r"n/..\x.csv", "x\n32\n");
+    assert_eq!(here.rows(r"SELECT x FROM 'n/..\x.csv'"), "32\n");
     assert_eq!(here.rows("SELECT x FROM 'n/50%25.csv'"), "16\n");
 }
 
@@ -529,7 +534,7 @@ fn ids_that_are_decimals_or_bytes_are_scored_as_check_says() {
     // A name that would lead out of the folder stays a name in it.
     std::fs::remove_dir_all(here.path().join("in")).unwrap();
     std::fs::remove_dir_all(here.path().join("out")).unwrap();
-    here.write(r"in/..\x.csv", "who,what\n3,i1\n")
+    here.write(r"in/a\..\..\x.csv", "who,what\n3,i1\n")
         .write("in/p[1].csv", "who,what\n4,i1\n")
         .write("in/p1.csv", "who,what\n5,i1\n");
     succeed(&mut here.run(&["score", "job.toml"]));

@@ -73,7 +73,7 @@ impl ScalarUDFImpl for ReadAs {
                     ScalarValue::try_from_array(files, row).map_or(String::new(), |file| file.to_string())
                 }
             };
-            misfit(&file, &column.to_string(), value, &data_type)
+            DataFusionError::External(Box::new(misfit(&file, &column.to_string(), value, &data_type)))
         };
         let values = parse(&text, &data_type, guessed.unwrap_or(false), wrong)?;
         Ok(ColumnarValue::Array(values))
@@ -103,7 +103,8 @@ fn parse(
     Ok(values)
 }
 
-fn misfit(file: &str, column: &str, value: &str, data_type: &DataType) -> DataFusionError {
+/// What is said of a value that is none of its column's type.
+pub(super) fn misfit(file: &str, column: &str, value: &str, data_type: &DataType) -> Error {
     let shown: String = value.chars().take(60).collect();
     let name = match data_type {
         DataType::Int64 => "an integer of 64 bits without leading zeros".to_owned(),
@@ -123,6 +124,5 @@ fn misfit(file: &str, column: &str, value: &str, data_type: &DataType) -> DataFu
              which names every column"
         ),
     };
-    let message = format!("{file}: column {column:?} holds {shown:?}, which is not {name}; {cure}");
-    DataFusionError::External(Box::new(Error::Invalid(message)))
+    Error::Invalid(format!("{file}: column {column:?} holds {shown:?}, which is not {name}; {cure}"))
 }

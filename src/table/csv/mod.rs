@@ -16,7 +16,7 @@ use datafusion::logical_expr::{Expr, lit};
 use futures::{StreamExt, TryStreamExt};
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
-use self::cast::read_as;
+use self::cast::{misfit, read_as};
 use self::guess::{Guess, is_marker};
 use super::fault::fault;
 use super::format::{Kind, TableFormat};
@@ -89,6 +89,8 @@ pub(super) struct Head {
     /// The names of its columns, in its order.
     pub(super) names: Vec<String>,
     guesses: Vec<Guess>,
+    /// A text in each column that looks like a way to write NULL.
+    markers: Vec<Option<String>>,
 }
 
 /// Reads the beginning of a file; none where it has no line.
@@ -159,9 +161,10 @@ fn examine(sample: &[u8], is_whole: bool, name: &str, dialect: &Dialect) -> Resu
     if names.len() == 1 && has_blank_line(text) {
         invalid!("{name} has one column and a blank line, which may be NULL or no row; write NULL as \"\"");
     }
-    let mut guesses = vec![(Guess::Null, false); names.len()];
+    let mut guesses = vec![Guess::Null; names.len()];
+    let mut markers = vec![None; names.len()];
     for record in records.iter().skip(usize::from(dialect.header)) {
-        for (value, (guess, marked)) in record.iter().zip(&mut guesses) {
+        for (value, (guess, marker)) in record.iter().zip(guesses.iter_mut().zip(&mut markers)) {
             let Ok(value) = std::str::from_utf8(value) else {
                 *guess = Guess::Text;
                 continue;
@@ -171,13 +174,12 @@ fn examine(sample: &[u8], is_whole: bool, name: &str, dialect: &Dialect) -> Resu
             }
             match value {
                 value if dialect.null.as_deref() == Some(value) => {}
-                value if is_marker(value) => *marked = true,
+                value if is_marker(value) => drop(marker.get_or_insert_with(|| value.to_owned())),
                 value => *guess = guess.or(Guess::of(value)),
             }
         }
     }
-    let settled = |(guess, marked)| if marked && guess == Guess::Null { Guess::Text } else { guess };
-    Ok(Some(Head { names, guesses: guesses.into_iter().map(settled).collect() }))
+    Ok(Some(Head { names, guesses, markers }))
 }
 
 fn has_blank_line(text: &[u8]) -> bool {
@@ -213,6 +215,14 @@ pub(super) fn schema(heads: &[(String, Head)], declared: Option<&SchemaRef>, dia
         }
         let known = guesses.entry(name).or_default();
         *known = known.or(*guess);
+    }
+    for (file, head) in heads {
+        for (name, marker) in head.names.iter().zip(&head.markers) {
+            let guess = guesses[name.as_str()];
+            if let Some(marker) = marker.as_ref().filter(|_| !matches!(guess, Guess::Null | Guess::Text)) {
+                return Err(misfit(file, name, marker, &guess.data_type()));
+            }
+        }
     }
     let field = |name: &&str| Field::new(*name, guesses[name].data_type(), true);
     Ok(Arc::new(Schema::new(order.iter().map(field).collect::<Vec<_>>())))
