@@ -28,7 +28,7 @@ PREFIX ?= $(HOME)/.local
 # A recipe that builds starts with this line.
 setup = scripts/packages.sh g++ && LIBTORCH="$$(scripts/libtorch.py $(COUNTERWEIGHT_TORCH))" && export LIBTORCH
 
-.PHONY: help demo test bench bench-train lint install libtorch env clean-cache
+.PHONY: help demo test test-faults bench bench-train lint install libtorch env clean-cache
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -45,6 +45,18 @@ test: $(TOOLS)/$(S3_SERVER)/bin/s3s-fs
 	scripts/packages.sh prometheus
 	export COUNTERWEIGHT_S3_SERVER=$<
 	cargo test --workspace --locked
+
+# The tests measure how long runs take: one at a time.
+test-faults: $(TOOLS)/faults/bin/python
+	@$(setup)
+	export COUNTERWEIGHT_FAULTS_PYTHON=$<
+	cargo build --workspace --locked --bins
+	cargo test --workspace --locked --test faults -- --test-threads 1 --nocapture
+
+$(TOOLS)/faults/bin/python: tests/faults/requirements.txt
+	@python3 -m venv $(TOOLS)/faults
+	$@ -m pip install --quiet --require-hashes --only-binary :all: -r $<
+	touch $@
 
 lint:
 	@$(setup)
