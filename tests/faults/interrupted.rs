@@ -55,6 +55,8 @@ fn interrupted(folder: &Path, trial: &Trial<'_>) {
             while !stop.load(Ordering::Relaxed) {
                 let allowed = valid.lock().unwrap().clone();
                 let look = (trial.look)();
+                // A look that fails at once would leave no time to the run.
+                std::thread::sleep(Duration::from_millis(2));
                 // A generation may have been completed or begun during the look.
                 let allowed = [allowed, valid.lock().unwrap().clone()].concat();
                 let mut counts = counts.lock().unwrap();
@@ -166,13 +168,20 @@ fn interrupted(folder: &Path, trial: &Trial<'_>) {
     println!(
         "{}: {} kills and {} terminations, which ended {ended} runs; {completed} completed; {looks} looks: {old} saw the \
          old, {new} the new, {again} were to look again, {} saw what nobody may see",
-        trial.name, trial.kills, trial.terminations, seen.len(),
+        trial.name,
+        trial.kills,
+        trial.terminations,
+        seen.len(),
     );
     let shown = |faults: &[String]| faults.iter().take(5).cloned().collect::<Vec<_>>().join("\n");
     assert!(
         seen.is_empty() && faults.is_empty(),
         "{}: {} wrong looks\n{}\n{} other faults\n{}\nruns: {log:#?}",
-        trial.name, seen.len(), shown(&seen), faults.len(), shown(&faults),
+        trial.name,
+        seen.len(),
+        shown(&seen),
+        faults.len(),
+        shown(&faults),
     );
     assert!(old > 0 && new > 0 && ended > 0, "{}: the reader saw no change", trial.name);
 }
@@ -187,19 +196,22 @@ fn score_that_is_killed_leaves_the_old_or_the_new() {
     let folder = folder.path();
     succeed(folder, &["train", "job.toml", "--device", "cpu"]);
     succeed(folder, &["score", "job.toml"]);
-    interrupted(folder, &Trial {
-        name: "score",
-        kills: 40,
-        terminations: 40,
-        output: "scored",
-        prepare: &|generation| {
-            write_files(folder, "later", FILES, generation);
-            strings(&["score", "job.toml"])
+    interrupted(
+        folder,
+        &Trial {
+            name: "score",
+            kills: 40,
+            terminations: 40,
+            output: "scored",
+            prepare: &|generation| {
+                write_files(folder, "later", FILES, generation);
+                strings(&["score", "job.toml"])
+            },
+            look: &|| scored(folder, "scored/", FILES),
+            seen: &|generation| generation.to_string(),
+            each: true,
         },
-        look: &|| scored(folder, "scored/", FILES),
-        seen: &|generation| generation.to_string(),
-        each: true,
-    });
+    );
 }
 
 #[test]
@@ -235,17 +247,20 @@ fn train_that_is_killed_leaves_the_old_model_or_the_new() {
     });
     assert_ne!(models[0], models[1]);
     succeed(folder, &arguments(0, &[]).iter().map(String::as_str).collect::<Vec<_>>());
-    interrupted(folder, &Trial {
-        name: "train",
-        kills: 30,
-        terminations: 30,
-        output: "model",
-        prepare: &|generation| arguments(generation, &[]),
-        look: &|| look("model/", "seen/"),
-        seen: &|generation| models[usize::from(generation % 2 == 1)].clone(),
-        // Another seed cannot resume what the killed run has kept.
-        each: false,
-    });
+    interrupted(
+        folder,
+        &Trial {
+            name: "train",
+            kills: 30,
+            terminations: 30,
+            output: "model",
+            prepare: &|generation| arguments(generation, &[]),
+            look: &|| look("model/", "seen/"),
+            seen: &|generation| models[usize::from(generation % 2 == 1)].clone(),
+            // Another seed cannot resume what the killed run has kept.
+            each: false,
+        },
+    );
 }
 
 #[test]
@@ -266,20 +281,23 @@ fn audit_that_is_killed_leaves_the_old_results_or_the_new() {
             }
         }
     };
-    interrupted(folder, &Trial {
-        name: "audit",
-        kills: 30,
-        terminations: 30,
-        output: "audit",
-        prepare: &|generation| {
-            write_log(folder, generation);
-            strings(&audit)
+    interrupted(
+        folder,
+        &Trial {
+            name: "audit",
+            kills: 30,
+            terminations: 30,
+            output: "audit",
+            prepare: &|generation| {
+                write_log(folder, generation);
+                strings(&audit)
+            },
+            look: &|| match files() {
+                Look::Whole(_) => query(folder, "SELECT n FROM 'audit/balance.parquet'"),
+                other => other,
+            },
+            seen: &|generation| (200 + generation).to_string(),
+            each: true,
         },
-        look: &|| match files() {
-            Look::Whole(_) => query(folder, "SELECT n FROM 'audit/balance.parquet'"),
-            other => other,
-        },
-        seen: &|generation| (200 + generation).to_string(),
-        each: true,
-    });
+    );
 }

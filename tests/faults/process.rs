@@ -12,7 +12,8 @@ use nix::unistd::Pid;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) fn binary() -> PathBuf {
-    std::env::var_os("COUNTERWEIGHT_FAULTS_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_counterweight").into(), PathBuf::from)
+    std::env::var_os("COUNTERWEIGHT_FAULTS_BINARY")
+        .map_or_else(|| env!("CARGO_BIN_EXE_counterweight").into(), PathBuf::from)
 }
 
 pub(crate) fn seed() -> u64 {
