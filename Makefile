@@ -47,16 +47,17 @@ test: $(TOOLS)/$(S3_SERVER)/bin/s3s-fs
 	cargo test --workspace --locked
 
 # The tests measure how long runs take: one at a time.
-test-faults: $(TOOLS)/faults/bin/python
+test-faults: $(TOOLS)/faults/requirements.txt
 	@$(setup)
-	export COUNTERWEIGHT_FAULTS_PYTHON=$<
+	export COUNTERWEIGHT_FAULTS_PYTHON=$(TOOLS)/faults/bin/python
 	cargo build --workspace --locked --bins
 	cargo test --workspace --locked --test faults -- --test-threads 1 --nocapture
 
-$(TOOLS)/faults/bin/python: tests/faults/requirements.txt
+# A Python with what tables are compared with; the copy says what is installed.
+$(TOOLS)/faults/requirements.txt: tests/faults/requirements.txt
 	@python3 -m venv $(TOOLS)/faults
-	$@ -m pip install --quiet --require-hashes --only-binary :all: -r $<
-	touch $@
+	$(TOOLS)/faults/bin/pip install --quiet --require-hashes --only-binary :all: -r $<
+	cp $< $@
 
 lint:
 	@$(setup)
