@@ -242,7 +242,7 @@ fn train_that_is_killed_leaves_the_old_model_or_the_new() {
         let set = format!("train.output='{output}'");
         let all = arguments(generation, &["--set", &set]);
         succeed(folder, &all.iter().map(String::as_str).collect::<Vec<_>>());
-        let Look::Whole(seen) = look(&output, "seen/") else { panic!("{output} cannot be used") };
+        let Look::Whole(seen) = look(&output, "reader/seen/") else { panic!("{output} cannot be used") };
         seen
     });
     assert_ne!(models[0], models[1]);
@@ -255,7 +255,7 @@ fn train_that_is_killed_leaves_the_old_model_or_the_new() {
             terminations: 30,
             output: "model",
             prepare: &|generation| arguments(generation, &[]),
-            look: &|| look("model/", "seen/"),
+            look: &|| look("model/", "reader/seen/"),
             seen: &|generation| models[usize::from(generation % 2 == 1)].clone(),
             // Another seed cannot resume what the killed run has kept.
             each: false,
