@@ -8,6 +8,8 @@ use datafusion::parquet::errors::ParquetError;
 
 /// The exit code of a process whose training diverged.
 pub const DIVERGED: u8 = 3;
+/// The exit code of a process that was interrupted, where no signal says more.
+const INTERRUPTED: u8 = 130;
 
 /// What every fallible function here returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -122,34 +124,119 @@ impl Error {
         match self {
             _ if self.is_invalid_input() => 2,
             Error::Diverged(_) => DIVERGED,
+            Error::Interrupted => INTERRUPTED,
             Error::External { exit_code, .. } => *exit_code,
             Error::Context { source, .. } => source.exit_code(),
             _ => 1,
         }
     }
 
-    /// Whether the cause is input that its author can correct, and not any other failure. Of several causes, all must be.
+    /// Whether the cause is input that its author can correct, and not a fault of the world that a retry may cure. Of several
+    /// causes, all must be. A memory limit is input, too.
     pub fn is_invalid_input(&self) -> bool {
         match self {
             Error::Invalid(_) | Error::ToBeScored { .. } => true,
             Error::External { exit_code, .. } => *exit_code == 2,
             Error::Context { source, .. } => source.is_invalid_input(),
             Error::Several(problems) => problems.iter().all(Error::is_invalid_input),
-            Error::DataFusion(error) => is_invalid_query(error),
+            Error::DataFusion(error) => is_fault_of_data(error),
+            Error::Arrow(error) => is_fault_of_arrow(error),
+            Error::Parquet(error) => is_fault_of_parquet(error),
+            Error::Storage(error) => is_fault_of_request(error),
             _ => false,
         }
     }
 }
 
-/// Whether a query cannot be planned as it is written.
-fn is_invalid_query(error: &DataFusionError) -> bool {
+/// Whether a query cannot be planned as it is written, or fails because of what it reads.
+fn is_fault_of_data(error: &DataFusionError) -> bool {
     match error.find_root() {
         DataFusionError::Plan(_) | DataFusionError::SQL(..) | DataFusionError::SchemaError(..) => true,
-        DataFusionError::NotImplemented(_) => true,
-        DataFusionError::Collection(errors) => errors.iter().all(is_invalid_query),
-        DataFusionError::External(error) => error.downcast_ref::<Error>().is_some_and(Error::is_invalid_input),
+        DataFusionError::NotImplemented(_) | DataFusionError::Configuration(_) => true,
+        DataFusionError::Execution(_) | DataFusionError::ResourcesExhausted(_) => true,
+        DataFusionError::ArrowError(error, _) => is_fault_of_arrow(error),
+        DataFusionError::ParquetError(error) => is_fault_of_parquet(error),
+        DataFusionError::ObjectStore(error) => is_fault_of_request(error),
+        DataFusionError::Collection(errors) => errors.iter().all(is_fault_of_data),
+        DataFusionError::External(error) => is_fault(error.as_ref()),
         _ => false,
     }
+}
+
+fn is_fault_of_arrow(error: &ArrowError) -> bool {
+    match error {
+        ArrowError::ExternalError(error) => is_fault(error.as_ref()),
+        ArrowError::IoError(_, error) => is_malformed(error),
+        ArrowError::MemoryError(_) | ArrowError::CDataInterface(_) => false,
+        _ => true,
+    }
+}
+
+fn is_fault_of_parquet(error: &ParquetError) -> bool {
+    match error {
+        ParquetError::External(error) => is_fault(error.as_ref()),
+        ParquetError::NeedMoreData(_) | ParquetError::NeedMoreDataRange(_) => false,
+        _ => true,
+    }
+}
+
+/// Whether a store will refuse the same request again. A file that has gone is not: the next run will not list it.
+fn is_fault_of_request(error: &object_store::Error) -> bool {
+    use object_store::Error as Store;
+    matches!(
+        error,
+        Store::PermissionDenied { .. }
+            | Store::Unauthenticated { .. }
+            | Store::NotImplemented { .. }
+            | Store::NotSupported { .. }
+            | Store::InvalidPath { .. }
+            | Store::UnknownConfigurationKey { .. }
+    )
+}
+
+/// Whether the error of another layer, or what it stems from, is one of data.
+fn is_fault(error: &(dyn std::error::Error + 'static)) -> bool {
+    if let Some(error) = error.downcast_ref::<Error>() {
+        return error.is_invalid_input();
+    }
+    if let Some(error) = error.downcast_ref::<DataFusionError>() {
+        return is_fault_of_data(error);
+    }
+    if let Some(error) = error.downcast_ref::<ArrowError>() {
+        return is_fault_of_arrow(error);
+    }
+    if let Some(error) = error.downcast_ref::<ParquetError>() {
+        return is_fault_of_parquet(error);
+    }
+    if let Some(error) = error.downcast_ref::<object_store::Error>() {
+        return is_fault_of_request(error);
+    }
+    if let Some(error) = error.downcast_ref::<std::io::Error>() {
+        return is_malformed(error);
+    }
+    error.source().is_some_and(is_fault)
+}
+
+/// Whether bytes could be read, and are not what they should be.
+fn is_malformed(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    match error.get_ref() {
+        Some(inner) if is_fault(inner) => true,
+        _ => matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::UnexpectedEof),
+    }
+}
+
+/// Reads a file that a user has named.
+///
+/// # Errors
+/// One of input where it is not there, or not text.
+pub(crate) fn read_named_file(what: &str, path: &std::path::Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::InvalidData | std::io::ErrorKind::IsADirectory => {
+            Error::Invalid(format!("cannot read {what} {}: {error}; check the spelling", path.display()))
+        }
+        _ => Error::Context { context: format!("cannot read {what} {}", path.display()), source: Box::new(error.into()) },
+    })
 }
 
 /// Returns early with [`Error::Invalid`], whose message is formatted as by [`format!`].
@@ -217,6 +304,30 @@ mod tests {
         assert!(Error::from(plan).is_invalid_input());
         let ours = DataFusionError::External(Box::new(Error::Invalid("no such format".into())));
         assert!(Error::from(ours).is_invalid_input());
-        assert!(!Error::from(DataFusionError::Execution("broken".into())).is_invalid_input());
+        let of_data = DataFusionError::Execution("a propensity of 2".into());
+        assert!(Error::from(of_data).is_invalid_input());
+        let divided = DataFusionError::ArrowError(Box::new(ArrowError::DivideByZero), None);
+        assert!(Error::from(DataFusionError::External(Box::new(divided))).is_invalid_input());
+        let full = DataFusionError::ResourcesExhausted("memory".into());
+        assert!(Error::from(full.context("a sort")).is_invalid_input());
+    }
+
+    #[test]
+    fn what_a_retry_may_cure_is_not_of_data() {
+        let store = |retried: bool| match retried {
+            true => object_store::Error::Generic { store: "S3", source: "503".into() },
+            false => object_store::Error::PermissionDenied { path: "x".into(), source: "403".into() },
+        };
+        for retried in [true, false] {
+            let code = if retried { 1 } else { 2 };
+            let wrapped = ParquetError::External(Box::new(store(retried)));
+            let wrapped = DataFusionError::ParquetError(Box::new(wrapped));
+            for error in [Error::from(store(retried)), wrapped.into(), DataFusionError::ObjectStore(Box::new(store(retried))).into()] {
+                assert_eq!(error.exit_code(), code, "{error}");
+            }
+        }
+        let gone = object_store::Error::NotFound { path: "x".into(), source: "404".into() };
+        assert_eq!(Error::from(DataFusionError::ObjectStore(Box::new(gone))).exit_code(), 1);
+        assert_eq!(Error::Interrupted.exit_code(), 130);
     }
 }

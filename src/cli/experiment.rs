@@ -8,7 +8,7 @@ use counterweight::external::Program;
 use counterweight::session::Bytes;
 use counterweight::storage::Storage;
 
-use counterweight::command::{GlobalArgs, StderrEvents, on_signal, print};
+use counterweight::command::{GlobalArgs, StderrEvents, interrupt, print};
 
 /// Compare methods: train each with every seed on every data set, and report figures over the seeds
 ///
@@ -48,7 +48,7 @@ pub(super) async fn run(global: &GlobalArgs, args: ExperimentArgs) -> Result<()>
     options.assignments.extend(global.memory_limit.map(|Bytes(bytes)| format!("session.memory_limit={bytes}")));
     options.report_only = args.report_only;
     options.events = Arc::new(StderrEvents);
-    options.interrupt = on_signal();
+    options.interrupt = interrupt();
     let report = experiment(&file, &Arc::new(Storage::from_env()), &options).await?;
     let printed = print(&report.text);
     for url in report.outputs.iter().filter(|url| !url.path().ends_with(".svg")) {

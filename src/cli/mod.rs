@@ -12,7 +12,9 @@ mod train;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use counterweight::command::{GlobalArgs, ScoreArgs, TrainArgs, execute, start_logging};
+use counterweight::command::{
+    GlobalArgs, PATIENCE, PATIENCE_OF_EXPERIMENTS, ScoreArgs, TrainArgs, execute, start_logging,
+};
 
 /// Audit learned propensities in SQL, and train conversion models with losses that balance them.
 #[derive(Debug, Parser)]
@@ -40,7 +42,11 @@ enum Command {
 pub(crate) fn main() -> ExitCode {
     let Cli { global, command } = Cli::parse();
     start_logging(&global);
-    execute(&global, async || match command {
+    let patience = match command {
+        Command::Experiment(_) => PATIENCE_OF_EXPERIMENTS,
+        _ => PATIENCE,
+    };
+    execute(&global, patience, async || match command {
         Command::Audit(args) => audit::run(&global, args).await,
         Command::Check(args) => check::run(&global, args).await,
         Command::Experiment(args) => experiment::run(&global, args).await,

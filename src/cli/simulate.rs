@@ -5,7 +5,7 @@ use counterweight::simulate::{Destination, Estimates, Simulation, Simulator, Tal
 use counterweight::storage::{Storage, parse_url};
 use url::Url;
 
-use counterweight::command::{GlobalArgs, StderrEvents, on_signal, print};
+use counterweight::command::{GlobalArgs, StderrEvents, interrupt, print};
 
 /// Write a seeded exposure log whose true propensities and conversion probabilities are known
 ///
@@ -98,7 +98,7 @@ pub(super) async fn run(global: &GlobalArgs, args: SimulateArgs) -> Result<()> {
     let config = args.config()?;
     let simulator = Simulator::new(config.clone())?;
     let threads = global.threads.or(std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
-    let interrupt = on_signal();
+    let interrupt = interrupt();
 
     let (tally, files) = simulate(simulator, &to, &Storage::from_env(), threads, &interrupt, &StderrEvents).await?;
     print(&summary(&config, &tally, &files))

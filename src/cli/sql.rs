@@ -22,7 +22,7 @@ use url::Url;
 use self::encode::{Format, Output};
 use self::execute::Runner;
 use self::source::{Located, Sources};
-use counterweight::command::{GlobalArgs, on_signal};
+use counterweight::command::{GlobalArgs, interrupt};
 
 /// Run SQL: from the command line, from files, from standard input, or in an interactive shell
 ///
@@ -83,7 +83,7 @@ pub(super) async fn run(global: &GlobalArgs, args: SqlArgs) -> Result<()> {
 
 /// Runs all of `statements`, or until Ctrl-C or SIGTERM.
 async fn run_all(mut runner: Runner, statements: Vec<Located>) -> Result<()> {
-    let interrupt = on_signal();
+    let interrupt = interrupt();
     tokio::select! {
         run = run_each(&mut runner, statements) => run?,
         () = interrupt.cancelled() => return Err(Error::Interrupted),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 
-use super::{StderrEvents, on_signal};
+use super::{StderrEvents, interrupt};
 use crate::context::JobContext;
 use crate::error::Result;
 use crate::job::{DeviceSpec, Job};
@@ -72,7 +72,7 @@ impl JobArgs {
 
     /// The context that the job's operators run in: Ctrl-C interrupts it, and its events are shown on the terminal.
     pub fn context(&self, global: &GlobalArgs) -> Result<JobContext> {
-        JobContext::builder(self.load(global)?).events(Arc::new(StderrEvents)).interrupt(on_signal()).build()
+        JobContext::builder(self.load(global)?).events(Arc::new(StderrEvents)).interrupt(interrupt()).build()
     }
 }
 

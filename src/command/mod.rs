@@ -3,35 +3,71 @@
 
 mod args;
 mod progress;
+mod signals;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 pub use args::{GlobalArgs, JobArgs, LogFormat, ModelArgs, ScoreArgs, TrainArgs};
 pub use progress::{Stderr, StderrEvents};
+pub use signals::{interrupt, leave_interrupts};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, invalid};
 use crate::operator::Report;
 
+/// How long work that looks after its own clean end has for it after SIGINT or SIGTERM.
+pub const PATIENCE: Duration = Duration::from_secs(1);
+/// The same of training, which ends an epoch or writes what it has kept.
+pub const PATIENCE_OF_TRAINING: Duration = Duration::from_secs(25);
+/// The same of what waits for processes that train.
+pub const PATIENCE_OF_EXPERIMENTS: Duration = Duration::from_secs(40);
+/// How long after that a process is ended all the same.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// Runs the work of an executable on a runtime of its own, and gives the exit code that it ends with.
-pub fn execute(global: &GlobalArgs, work: impl AsyncFnOnce() -> Result<()>) -> ExitCode {
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    if let Some(threads) = global.threads {
-        runtime.worker_threads(threads.max(1));
-    }
-    let runtime = runtime.enable_all().build().map_err(Error::from);
-    match runtime.and_then(|runtime| runtime.block_on(work())) {
+///
+/// After SIGINT or SIGTERM the work has `patience` to end; then it is dropped, and what it has staged is withdrawn.
+pub fn execute(global: &GlobalArgs, patience: Duration, work: impl AsyncFnOnce() -> Result<()>) -> ExitCode {
+    let outcome = signals::listen(patience + GRACE).and_then(|()| run(global, patience, work));
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         // The reader of our output has seen enough.
         Err(Error::Io(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             complain(&error.to_string());
-            ExitCode::from(error.exit_code())
+            ExitCode::from(signals::exit_code().unwrap_or(error.exit_code()))
         }
     }
+}
+
+fn run(global: &GlobalArgs, patience: Duration, work: impl AsyncFnOnce() -> Result<()>) -> Result<()> {
+    if global.threads == Some(0) {
+        invalid!("--threads 0: give at least 1");
+    }
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = global.threads {
+        runtime.worker_threads(threads);
+    }
+    let runtime = runtime.enable_all().build()?;
+    let outcome = runtime.block_on(async {
+        let asked_to_end = async {
+            signals::interrupt().cancelled().await;
+            tokio::time::sleep(patience).await;
+        };
+        tokio::select! {
+            biased;
+            outcome = work() => outcome,
+            () = asked_to_end => Err(Error::Interrupted),
+        }
+    });
+    if outcome.is_err() {
+        // Threads that compute are not waited for; what is withdrawn in the background is.
+        runtime.shutdown_timeout(GRACE / 2);
+    }
+    outcome
 }
 
 /// Writes a line about this program to standard error; where nobody can read it, it is lost.
@@ -73,33 +109,4 @@ pub fn print(text: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
     Ok(stdout.flush()?)
-}
-
-/// A token that the first Ctrl-C or SIGTERM cancels; the second Ctrl-C ends the process.
-pub fn on_signal() -> CancellationToken {
-    let interrupt = CancellationToken::new();
-    tokio::spawn({
-        let interrupt = interrupt.clone();
-        async move {
-            if asked_to_end().await {
-                interrupt.cancel();
-                tracing::warn!("interrupted: ending cleanly; interrupt again to stop at once");
-            }
-            if tokio::signal::ctrl_c().await.is_ok() {
-                std::process::exit(130);
-            }
-        }
-    });
-    interrupt
-}
-
-/// Waits for Ctrl-C or SIGTERM.
-async fn asked_to_end() -> bool {
-    if let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-        return tokio::select! {
-            ctrl_c = tokio::signal::ctrl_c() => ctrl_c.is_ok(),
-            signal = terminate.recv() => signal.is_some(),
-        };
-    }
-    tokio::signal::ctrl_c().await.is_ok()
 }

@@ -11,7 +11,7 @@ use super::grid::combinations;
 use super::search::{Range, ScoredCandidate, Search, propose};
 use super::seeds::Seeds;
 use super::settings::{Keys, Settings, assignment, is_value, leaves};
-use crate::error::{Context, Result, invalid, suggestion};
+use crate::error::{Context, Result, invalid, read_named_file, suggestion};
 use crate::job::{Metric, parse_toml, read};
 use crate::session::Bytes;
 
@@ -147,8 +147,7 @@ impl Experiment {
     /// # Errors
     /// Where it cannot be read, is no TOML, or a key or value is not as it should be; the message names it.
     pub fn load(path: &Path, assignments: &[String]) -> Result<Self> {
-        let text =
-            std::fs::read_to_string(path).context(|| format!("cannot read the experiment file {}", path.display()))?;
+        let text = read_named_file("the experiment file", path)?;
         let mut experiment = Self::parse(&text).context(|| path.display().to_string())?;
         experiment.job = path.parent().unwrap_or(Path::new("")).join(&experiment.job);
         experiment.assignments = assignments.to_vec();

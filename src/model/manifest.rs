@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::training::TrainingRecord;
-use crate::error::{Context, Error, Result, invalid};
+use crate::error::{Error, Result, invalid};
 use crate::job::{LossSpec, ModelSpec, Split};
 use crate::storage::{Storage, child};
 
@@ -92,7 +92,9 @@ impl Manifest {
     /// Where there is none, or it is of a later version.
     pub async fn read(storage: &Storage, folder: &Url) -> Result<Self> {
         let url = child(folder, MANIFEST)?;
-        let bytes = storage.read(&url).await.context(|| format!("there is no model at {folder}"))?;
+        let Some(bytes) = storage.read_if_present(&url).await? else {
+            invalid!("there is no model at {folder}: it holds no {MANIFEST}");
+        };
         let broken = |error: serde_json::Error| Error::Invalid(format!("{url} is not a model's manifest: {error}"));
         let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(broken)?;
         match value.get("format").and_then(serde_json::Value::as_u64) {

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -67,7 +68,10 @@ impl Staging {
         let path = parent.join(format!("{STAGING}{run}"));
         for _ in 0..ATTEMPTS {
             match Self::lock(&path) {
-                Ok(Some(lock)) => return Ok(Self { path, rooms: AtomicUsize::new(0), _lock: lock, _open: open }),
+                Ok(Some(lock)) => {
+                    LIVE.lock().push(path.clone());
+                    return Ok(Self { path, rooms: AtomicUsize::new(0), _lock: lock, _open: open });
+                }
                 Ok(None) => {}
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
@@ -113,8 +117,27 @@ impl Room {
     }
 }
 
+/// The staging folders of this process.
+static LIVE: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// Removes what this process has staged on disks and not put in place. To be called before it ends in the middle of work.
+pub(crate) fn abandon() {
+    if let Some(live) = LIVE.try_lock_for(std::time::Duration::from_millis(200)) {
+        for staging in live.iter().filter(|staging| !is_switching(staging)) {
+            let _ = fs::remove_dir_all(staging);
+        }
+    }
+}
+
+/// Whether files of a staging folder are being put in place one by one: the next run is to finish that.
+fn is_switching(staging: &Path) -> bool {
+    let rooms = fs::read_dir(staging).into_iter().flatten().flatten();
+    rooms.into_iter().any(|room| room.path().join(SWITCH).exists())
+}
+
 impl Drop for Staging {
     fn drop(&mut self) {
+        LIVE.lock().retain(|path| *path != self.path);
         if let Err(error) = fs::remove_dir_all(&self.path) {
             tracing::warn!("what was staged is left behind in {}: {error}", self.path.display());
         }

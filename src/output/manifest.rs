@@ -126,15 +126,34 @@ pub async fn list(store: &dyn ObjectStore, prefix: &Path) -> Result<Vec<ObjectMe
     }
 }
 
-/// Where the file that is called `path` from run to run lies: by the manifest of one of the folders above it, the nearest
-/// that names it.
-pub async fn resolve(store: &dyn ObjectStore, path: &Path) -> Result<Option<Path>> {
+/// The object that is called `path` from run to run: by the manifest of one of the folders above it, the nearest that names
+/// it.
+///
+/// # Errors
+/// Where the store refuses. That there is none is the inner result.
+pub async fn head(store: &dyn ObjectStore, path: &Path) -> Result<object_store::Result<ObjectMeta>> {
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        let Some(at) = resolve(store, path).await? else { return Ok(store.head(path).await) };
+        match store.head(&at).await {
+            // It has been replaced since the manifest was read.
+            Err(object_store::Error::NotFound { .. }) if attempt < ATTEMPTS => {
+                tokio::time::sleep(WAIT * attempt).await;
+            }
+            found => return Ok(found),
+        }
+    }
+}
+
+/// Where the file that is called `path` from run to run lies.
+async fn resolve(store: &dyn ObjectStore, path: &Path) -> Result<Option<Path>> {
     let parts: Vec<_> = path.parts().collect();
     for depth in (0..parts.len()).rev() {
         let folder: Path = parts[..depth].iter().cloned().collect();
         let Some(manifest) = read(store, &folder).await? else { continue };
-        let name = &path.as_ref()[folder.as_ref().len()..].trim_start_matches('/');
-        if let Some(file) = manifest.files.iter().find(|file| file.name == *name) {
+        let name = path.as_ref()[folder.as_ref().len()..].trim_start_matches('/');
+        if let Some(file) = manifest.files.iter().find(|file| file.name == name) {
             return Ok(Some(below(&folder, &file.path)?));
         }
     }

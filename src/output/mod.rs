@@ -20,7 +20,8 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use url::Url;
 
-pub use self::manifest::{MANIFEST, Manifest, ManifestFile, list, resolve};
+pub(crate) use self::disk::abandon;
+pub use self::manifest::{MANIFEST, Manifest, ManifestFile, head, list};
 pub use self::overlap::refuse_input;
 pub use self::parquet::{parquet_bytes, parquet_properties};
 pub(crate) use self::run::without_run;

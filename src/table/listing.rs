@@ -90,12 +90,10 @@ pub(super) fn below<'a>(folder: &Path, path: &'a Path) -> Vec<&'a str> {
 pub(super) async fn find(state: &SessionState, location: &Location, recursive: bool) -> Result<Found> {
     let store = state.runtime_env().object_store(&location.store)?;
     if location.shape == Shape::Object {
-        let mut head = store.head(&location.path).await;
-        if matches!(head, Err(object_store::Error::NotFound { .. }))
-            && let Some(path) = output::resolve(&*store, &location.path).await?
-        {
-            head = store.head(&path).await;
-        }
+        let head = match store.head(&location.path).await {
+            Err(object_store::Error::NotFound { .. }) => output::head(&*store, &location.path).await?,
+            head => head,
+        };
         match head {
             Ok(file) if file.size == 0 => invalid!("the file there is empty"),
             Ok(file) => return Ok(Found { folder: location.path.parent().unwrap_or_default(), files: vec![file] }),

@@ -6,7 +6,9 @@ mod operate;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use counterweight::command::{GlobalArgs, ScoreArgs, TrainArgs, execute, show, start_logging};
+use counterweight::command::{
+    GlobalArgs, PATIENCE, PATIENCE_OF_TRAINING, ScoreArgs, TrainArgs, execute, show, start_logging,
+};
 use counterweight::operator::Operator;
 use counterweight_train::{ScoreOperator, TrainOperator};
 
@@ -35,7 +37,11 @@ fn main() -> ExitCode {
         return operate::main(&global);
     }
     start_logging(&global);
-    execute(&global, async || match command {
+    let patience = match command {
+        Command::Train(_) => PATIENCE_OF_TRAINING,
+        Command::Score(_) | Command::Operate => PATIENCE,
+    };
+    execute(&global, patience, async || match command {
         Command::Train(args) => show(&TrainOperator.run(&args.context(&global)?).await?),
         Command::Score(args) => show(&ScoreOperator.run(&args.context(&global)?).await?),
         Command::Operate => Ok(()),

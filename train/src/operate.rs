@@ -5,7 +5,7 @@ use std::io::{BufRead, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use counterweight::command::{GlobalArgs, execute, log_filter, on_signal};
+use counterweight::command::{GlobalArgs, PATIENCE_OF_TRAINING, execute, interrupt, log_filter};
 use counterweight::context::JobContext;
 use counterweight::error::{Context, Result, invalid};
 use counterweight::events::{Event, EventSink};
@@ -22,7 +22,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 pub(crate) fn main(global: &GlobalArgs) -> ExitCode {
     tracing_subscriber::registry().with(Messages.with_filter(log_filter(global))).init();
-    execute(global, async || {
+    execute(global, PATIENCE_OF_TRAINING, async || {
         let outcome = operate().await;
         if let Err(error) = outcome {
             send(&Message::Failure(error.into()));
@@ -44,7 +44,7 @@ async fn operate() -> Result<()> {
         "score" => Arc::new(ScoreOperator),
         _ => invalid!("there is no operator {operator:?} here"),
     };
-    let interrupt = on_signal();
+    let interrupt = interrupt();
     cancel_with_stdin(interrupt.clone());
     let context = JobContext::builder(Job::parse(&job.text, &job.assignments)?)
         .storage(Arc::new(Storage::new(storage)))

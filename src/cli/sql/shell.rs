@@ -2,6 +2,7 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use counterweight::command::leave_interrupts;
 use counterweight::error::{Error, Result};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::sqlparser::keywords::ALL_KEYWORDS;
@@ -29,6 +30,7 @@ const HELP: &str = r"Statements end in ; and may span lines. A table may be name
 
 /// Reads statements from the terminal until `\q` or Ctrl-D; errors are shown and end nothing.
 pub(super) async fn run(session: SessionContext, output: Output) -> Result<()> {
+    leave_interrupts();
     let mut editor = Editor::<SqlHelper, FileHistory>::new().map_err(terminal_error)?;
     let history = history_file();
     if let Some(history) = &history {
