@@ -136,20 +136,66 @@ impl Error {
             Error::Context { source, .. } => source.is_invalid_input(),
             Error::Several(problems) => problems.iter().all(Error::is_invalid_input),
             Error::DataFusion(error) => is_invalid_query(error),
+            Error::Arrow(error) => is_invalid_arrow(error),
+            Error::Parquet(error) => is_invalid_parquet(error),
             _ => false,
         }
     }
 }
 
-/// Whether a query cannot be planned as it is written.
+/// Whether a query, or the data that it reads, are to be corrected. A memory limit that does not suffice is, too: a retry
+/// meets it again.
 fn is_invalid_query(error: &DataFusionError) -> bool {
     match error.find_root() {
         DataFusionError::Plan(_) | DataFusionError::SQL(..) | DataFusionError::SchemaError(..) => true,
-        DataFusionError::NotImplemented(_) => true,
+        DataFusionError::NotImplemented(_) | DataFusionError::Configuration(_) => true,
+        DataFusionError::Execution(_) | DataFusionError::ResourcesExhausted(_) => true,
+        DataFusionError::ArrowError(error, _) => is_invalid_arrow(error),
+        DataFusionError::ParquetError(error) => is_invalid_parquet(error),
         DataFusionError::Collection(errors) => errors.iter().all(is_invalid_query),
-        DataFusionError::External(error) => error.downcast_ref::<Error>().is_some_and(Error::is_invalid_input),
+        DataFusionError::External(error) => is_invalid_source(&**error),
         _ => false,
     }
+}
+
+/// Whether Arrow met data that it cannot read or convert.
+fn is_invalid_arrow(error: &ArrowError) -> bool {
+    match error {
+        ArrowError::IoError(_, source) => is_malformed(source),
+        ArrowError::ExternalError(source) => is_invalid_source(&**source),
+        ArrowError::MemoryError(_) | ArrowError::CDataInterface(_) => false,
+        _ => true,
+    }
+}
+
+/// Whether a Parquet file is not what it should be.
+fn is_invalid_parquet(error: &ParquetError) -> bool {
+    match error {
+        ParquetError::External(source) => is_invalid_source(&**source),
+        _ => true,
+    }
+}
+
+/// Whether what another error carried is a fault of the data: a store's and a disk's faults are not.
+fn is_invalid_source(source: &(dyn std::error::Error + 'static)) -> bool {
+    if let Some(error) = source.downcast_ref::<Error>() {
+        return error.is_invalid_input();
+    }
+    if let Some(error) = source.downcast_ref::<DataFusionError>() {
+        return is_invalid_query(error);
+    }
+    if let Some(error) = source.downcast_ref::<ArrowError>() {
+        return is_invalid_arrow(error);
+    }
+    if let Some(error) = source.downcast_ref::<ParquetError>() {
+        return is_invalid_parquet(error);
+    }
+    source.downcast_ref::<std::io::Error>().is_some_and(is_malformed)
+}
+
+/// Whether bytes were read and are not what they should be, such as those of a cut or broken compressed file.
+fn is_malformed(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof)
 }
 
 /// Returns early with [`Error::Invalid`], whose message is formatted as by [`format!`].
@@ -217,6 +263,30 @@ mod tests {
         assert!(Error::from(plan).is_invalid_input());
         let ours = DataFusionError::External(Box::new(Error::Invalid("no such format".into())));
         assert!(Error::from(ours).is_invalid_input());
-        assert!(!Error::from(DataFusionError::Execution("broken".into())).is_invalid_input());
+    }
+
+    #[test]
+    fn a_fault_of_the_data_is_told_from_one_that_a_retry_may_cure() {
+        let disk = || std::io::Error::other("disk full");
+        let arrow = |error| Error::from(DataFusionError::ArrowError(Box::new(error), None));
+        for invalid in [
+            arrow(ArrowError::DivideByZero),
+            arrow(ArrowError::CastError("x".into())),
+            arrow(ArrowError::CsvError("x".into())),
+            arrow(ArrowError::ExternalError(Box::new(Error::Invalid("x".into())))),
+            DataFusionError::Execution("a propensity of 2".into()).into(),
+            DataFusionError::ResourcesExhausted("memory".into()).into(),
+            DataFusionError::ParquetError(Box::new(ParquetError::EOF("cut".into()))).into(),
+            ParquetError::General("no footer".into()).into(),
+        ] {
+            assert_eq!(invalid.exit_code(), 2, "{invalid}");
+        }
+        for world in [
+            arrow(ArrowError::IoError("write".into(), disk())),
+            ParquetError::External(Box::new(disk())).into(),
+            DataFusionError::IoError(disk()).into(),
+        ] {
+            assert_eq!(world.exit_code(), 1, "{world}");
+        }
     }
 }

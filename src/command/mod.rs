@@ -6,7 +6,11 @@ mod progress;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
@@ -16,6 +20,18 @@ pub use progress::{Stderr, StderrEvents};
 use crate::error::{Error, Result};
 use crate::operator::Report;
 
+/// The exit code of a process that SIGINT ended.
+const INTERRUPTED: u8 = 130;
+/// The exit code of a process that SIGTERM ended.
+const TERMINATED: u8 = 143;
+/// How long tasks may go on once the work has ended: a long join hears of no interrupt, and nothing waits for it.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// What the first signal cancels.
+static INTERRUPT: LazyLock<CancellationToken> = LazyLock::new(CancellationToken::new);
+/// The exit code that the first signal stands for; 0 where there was none.
+static SIGNALLED: AtomicU8 = AtomicU8::new(0);
+
 /// Runs the work of an executable on a runtime of its own, and gives the exit code that it ends with.
 pub fn execute(global: &GlobalArgs, work: impl AsyncFnOnce() -> Result<()>) -> ExitCode {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
@@ -23,13 +39,25 @@ pub fn execute(global: &GlobalArgs, work: impl AsyncFnOnce() -> Result<()>) -> E
         runtime.worker_threads(threads.max(1));
     }
     let runtime = runtime.enable_all().build().map_err(Error::from);
-    match runtime.and_then(|runtime| runtime.block_on(work())) {
-        Ok(()) => ExitCode::SUCCESS,
+    let ended = runtime.and_then(|runtime| {
+        let ended = runtime.block_on(async {
+            handle_signals()?;
+            work().await
+        });
+        runtime.shutdown_timeout(LINGER);
+        ended
+    });
+    let signalled = SIGNALLED.load(Ordering::SeqCst);
+    match ended {
+        Ok(()) => ExitCode::from(signalled),
         // The reader of our output has seen enough.
         Err(Error::Io(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             complain(&error.to_string());
-            ExitCode::from(error.exit_code())
+            match error.exit_code() {
+                1 if signalled != 0 => ExitCode::from(signalled),
+                code => ExitCode::from(code),
+            }
         }
     }
 }
@@ -75,31 +103,27 @@ pub fn print(text: &str) -> Result<()> {
     Ok(stdout.flush()?)
 }
 
-/// A token that the first Ctrl-C or SIGTERM cancels; the second Ctrl-C ends the process.
+/// The token that the first SIGINT or SIGTERM cancels; the second ends the process at once.
 pub fn on_signal() -> CancellationToken {
-    let interrupt = CancellationToken::new();
-    tokio::spawn({
-        let interrupt = interrupt.clone();
-        async move {
-            if asked_to_end().await {
-                interrupt.cancel();
-                tracing::warn!("interrupted: ending cleanly; interrupt again to stop at once");
-            }
-            if tokio::signal::ctrl_c().await.is_ok() {
-                std::process::exit(130);
-            }
-        }
-    });
-    interrupt
+    INTERRUPT.clone()
 }
 
-/// Waits for Ctrl-C or SIGTERM.
-async fn asked_to_end() -> bool {
-    if let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-        return tokio::select! {
-            ctrl_c = tokio::signal::ctrl_c() => ctrl_c.is_ok(),
-            signal = terminate.recv() => signal.is_some(),
-        };
-    }
-    tokio::signal::ctrl_c().await.is_ok()
+/// Handles SIGINT and SIGTERM from now on: without a handler, the first process of a container hears of neither.
+fn handle_signals() -> Result<()> {
+    let mut interrupts = signal(SignalKind::interrupt())?;
+    let mut terminations = signal(SignalKind::terminate())?;
+    tokio::spawn(async move {
+        loop {
+            let code = tokio::select! {
+                _ = interrupts.recv() => INTERRUPTED,
+                _ = terminations.recv() => TERMINATED,
+            };
+            if SIGNALLED.swap(code, Ordering::SeqCst) != 0 {
+                std::process::exit(code.into());
+            }
+            INTERRUPT.cancel();
+            tracing::warn!("interrupted: ending cleanly; interrupt again to stop at once");
+        }
+    });
+    Ok(())
 }

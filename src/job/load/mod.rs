@@ -12,7 +12,7 @@ pub(super) use preset::{PRESETS, preset};
 
 use super::read::{parse_toml, read};
 use super::{HeadKind, Job, JobSource, ModelSpec, TrainSpec};
-use crate::error::{Context, Result, invalid};
+use crate::error::{Context, Error, Result, invalid};
 
 impl Job {
     /// Reads a job file, after `--set` assignments such as `vars.dir=/data` or `train.loss.phi=concat`.
@@ -48,7 +48,10 @@ impl Job {
     /// # Errors
     /// As [`Job::parse`], and where the file cannot be read.
     pub fn load(path: &Path, assignments: &[String]) -> Result<Self> {
-        let text = std::fs::read_to_string(path).context(|| format!("cannot read the job file {}", path.display()))?;
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            let path = path.display();
+            Error::Invalid(format!("cannot read the job file {path}: {error}; give the path of a TOML file"))
+        })?;
         Self::parse(&text, assignments).context(|| path.display().to_string())
     }
 }
