@@ -7,12 +7,14 @@ mod progress;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 pub use args::{GlobalArgs, JobArgs, LogFormat, ModelArgs, ScoreArgs, TrainArgs};
 pub use progress::{Stderr, StderrEvents};
@@ -31,6 +33,9 @@ const LINGER: Duration = Duration::from_millis(500);
 static INTERRUPT: LazyLock<CancellationToken> = LazyLock::new(CancellationToken::new);
 /// The exit code that the first signal stands for; 0 where there was none.
 static SIGNALLED: AtomicU8 = AtomicU8::new(0);
+
+/// Whether lines on standard error are JSON.
+static JSON: AtomicBool = AtomicBool::new(false);
 
 /// Runs the work of an executable on a runtime of its own, and gives the exit code that it ends with.
 pub fn execute(global: &GlobalArgs, work: impl AsyncFnOnce() -> Result<()>) -> ExitCode {
@@ -65,11 +70,19 @@ pub fn execute(global: &GlobalArgs, work: impl AsyncFnOnce() -> Result<()>) -> E
 /// Writes a line about this program to standard error; where nobody can read it, it is lost.
 fn complain(message: &str) {
     progress::clear();
-    let _ = writeln!(Stderr, "counterweight: {message}");
+    let _ = if JSON.load(Ordering::Relaxed) {
+        let mut timestamp = String::new();
+        let _ = SystemTime.format_time(&mut Writer::new(&mut timestamp));
+        let line = serde_json::json!({"timestamp": timestamp, "level": "ERROR", "message": message});
+        writeln!(Stderr, "{line}")
+    } else {
+        writeln!(Stderr, "counterweight: {message}")
+    };
 }
 
 /// Shows log lines on standard error from now on. A line that cannot be written is lost.
 pub fn start_logging(global: &GlobalArgs) {
+    JSON.store(matches!(global.log_format, LogFormat::Json), Ordering::Relaxed);
     let filter = log_filter(global);
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Stderr);
     match global.log_format {

@@ -66,3 +66,14 @@ fn a_long_join_ends_soon_after_a_signal() {
         assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
     }
 }
+
+#[test]
+fn a_failure_is_a_json_line_where_log_lines_are() {
+    let (code, error) = fail(counterweight().args(["--log-format", "json", "sql", "-c", "SELECT nothing"]));
+    assert_eq!(code, 2, "{error}");
+    for line in error.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(line["message"].is_string() && line["timestamp"].is_string(), "{line}");
+    }
+    assert!(error.contains("nothing"), "{error}");
+}

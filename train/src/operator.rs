@@ -94,7 +94,9 @@ impl Operator for TrainOperator {
         if !stop.is_good() {
             let before = Manifest::read(&context.storage, &output).await;
             if before.is_ok_and(|before| before.training.stop.is_good()) {
-                let kept = || format!("the finished model at {output} is kept; --resume goes on from this run's last checkpoint");
+                let kept = || {
+                    format!("the finished model at {output} is kept; --resume goes on from this run's last checkpoint")
+                };
                 return match stop {
                     Stop::Diverged(divergence) => Err(divergence).context(kept),
                     _ => Err(Error::Interrupted).context(kept),
