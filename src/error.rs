@@ -235,7 +235,9 @@ pub(crate) fn read_named_file(what: &str, path: &std::path::Path) -> Result<Stri
         std::io::ErrorKind::NotFound | std::io::ErrorKind::InvalidData | std::io::ErrorKind::IsADirectory => {
             Error::Invalid(format!("cannot read {what} {}: {error}; check the spelling", path.display()))
         }
-        _ => Error::Context { context: format!("cannot read {what} {}", path.display()), source: Box::new(error.into()) },
+        _ => {
+            Error::Context { context: format!("cannot read {what} {}", path.display()), source: Box::new(error.into()) }
+        }
     })
 }
 
@@ -322,7 +324,11 @@ mod tests {
             let code = if retried { 1 } else { 2 };
             let wrapped = ParquetError::External(Box::new(store(retried)));
             let wrapped = DataFusionError::ParquetError(Box::new(wrapped));
-            for error in [Error::from(store(retried)), wrapped.into(), DataFusionError::ObjectStore(Box::new(store(retried))).into()] {
+            for error in [
+                Error::from(store(retried)),
+                wrapped.into(),
+                DataFusionError::ObjectStore(Box::new(store(retried))).into(),
+            ] {
                 assert_eq!(error.exit_code(), code, "{error}");
             }
         }

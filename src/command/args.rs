@@ -24,7 +24,7 @@ pub struct GlobalArgs {
     #[arg(long, global = true, value_name = "BYTES")]
     pub memory_limit: Option<Bytes>,
     /// Threads that run queries and train models
-    #[arg(long, global = true, value_name = "N")]
+    #[arg(long, global = true, value_name = "N", value_parser = at_least_one)]
     pub threads: Option<usize>,
 }
 
@@ -36,6 +36,14 @@ pub enum LogFormat {
     Text,
     /// One JSON object an event
     Json,
+}
+
+/// Reads a count that 0 makes no sense for.
+fn at_least_one(text: &str) -> std::result::Result<usize, String> {
+    match text.parse::<u16>() {
+        Ok(count @ 1..) => Ok(count.into()),
+        _ => Err(format!("give a whole number from 1 to {}", u16::MAX)),
+    }
 }
 
 impl GlobalArgs {

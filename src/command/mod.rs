@@ -7,15 +7,18 @@ mod signals;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 pub use args::{GlobalArgs, JobArgs, LogFormat, ModelArgs, ScoreArgs, TrainArgs};
 pub use progress::{Stderr, StderrEvents};
 pub use signals::{interrupt, leave_interrupts};
 
-use crate::error::{Error, Result, invalid};
+use crate::error::{DIVERGED, Error, Result};
 use crate::operator::Report;
 
 /// How long work that looks after its own clean end has for it after SIGINT or SIGTERM.
@@ -24,6 +27,9 @@ pub const PATIENCE: Duration = Duration::from_secs(1);
 pub const PATIENCE_OF_TRAINING: Duration = Duration::from_secs(25);
 /// The same of what waits for processes that train.
 pub const PATIENCE_OF_EXPERIMENTS: Duration = Duration::from_secs(40);
+/// Whether lines on standard error are JSON.
+static JSON: AtomicBool = AtomicBool::new(false);
+
 /// How long after that a process is ended all the same.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -33,20 +39,20 @@ const GRACE: Duration = Duration::from_secs(1);
 pub fn execute(global: &GlobalArgs, patience: Duration, work: impl AsyncFnOnce() -> Result<()>) -> ExitCode {
     let outcome = signals::listen(patience + GRACE).and_then(|()| run(global, patience, work));
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::from(signals::exit_code().unwrap_or(0)),
         // The reader of our output has seen enough.
         Err(Error::Io(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             complain(&error.to_string());
-            ExitCode::from(signals::exit_code().unwrap_or(error.exit_code()))
+            match error.exit_code() {
+                code @ (2 | DIVERGED) => ExitCode::from(code),
+                code => ExitCode::from(signals::exit_code().unwrap_or(code)),
+            }
         }
     }
 }
 
 fn run(global: &GlobalArgs, patience: Duration, work: impl AsyncFnOnce() -> Result<()>) -> Result<()> {
-    if global.threads == Some(0) {
-        invalid!("--threads 0: give at least 1");
-    }
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if let Some(threads) = global.threads {
         runtime.worker_threads(threads);
@@ -73,11 +79,18 @@ fn run(global: &GlobalArgs, patience: Duration, work: impl AsyncFnOnce() -> Resu
 /// Writes a line about this program to standard error; where nobody can read it, it is lost.
 fn complain(message: &str) {
     progress::clear();
-    let _ = writeln!(Stderr, "counterweight: {message}");
+    let _ = if JSON.load(Relaxed) {
+        let mut timestamp = String::new();
+        let _ = SystemTime.format_time(&mut Writer::new(&mut timestamp));
+        writeln!(Stderr, "{}", serde_json::json!({"timestamp": timestamp, "level": "ERROR", "message": message}))
+    } else {
+        writeln!(Stderr, "counterweight: {message}")
+    };
 }
 
 /// Shows log lines on standard error from now on. A line that cannot be written is lost.
 pub fn start_logging(global: &GlobalArgs) {
+    JSON.store(matches!(global.log_format, LogFormat::Json), Relaxed);
     let filter = log_filter(global);
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Stderr);
     match global.log_format {

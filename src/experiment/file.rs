@@ -189,6 +189,9 @@ impl Experiment {
                 invalid!("{key} = 0: give at least 1");
             }
         }
+        if self.memory.0 == 0 {
+            invalid!("memory = 0: give what a trial needs, such as \"4GB\"");
+        }
         let has_grid = !self.grid.is_empty() || self.method.iter().any(|method| !method.grid.is_empty());
         let has_space = self.method.iter().any(|method| !method.space.is_empty());
         match &self.search {

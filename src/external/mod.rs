@@ -105,7 +105,8 @@ impl ExternalOperator {
         if let Some(failure) = failure {
             return Err(failure);
         }
-        if !status.success() {
+        let reported = context.interrupt.is_cancelled() && report.is_some();
+        if !status.success() && !reported {
             // It may not have got as far as to end cleanly.
             if context.interrupt.is_cancelled() {
                 return Err(Error::Interrupted);

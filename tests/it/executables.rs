@@ -24,7 +24,7 @@ fn training_and_scoring_are_handed_over() {
     let train = succeed(counterweight().args(["train", "--help"]));
     assert!(train.contains("--resume") && train.contains("JOB"), "{train}");
     let (code, error) = fail(counterweight().args(["score", "no-such-job.toml"]));
-    assert_eq!(code, 1);
+    assert_eq!(code, 2);
     assert!(error.contains("cannot read the job file no-such-job.toml"), "{error}");
 }
 

@@ -244,7 +244,7 @@ fn an_interrupted_experiment_ends_its_trials() {
     succeed(Command::new("kill").args(["-INT", &child.id().to_string()]));
     let output = child.wait_with_output().unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert_eq!(output.status.code(), Some(130), "{error}");
     assert!(error.contains("trials, which are kept"), "{error}");
     assert_eq!(processes(folder), 0, "no trial is left behind");
     let done = records(folder);

@@ -5,6 +5,7 @@
 mod audit;
 mod documentation;
 mod end_to_end;
+mod ends;
 mod executables;
 mod experiment;
 mod importers;

@@ -19,7 +19,7 @@ use crate::data::Training;
 use crate::device::{device, device_name};
 use crate::fit::ensemble::EnsembleState;
 use counterweight::context::JobContext;
-use counterweight::error::{Context, Result, invalid};
+use counterweight::error::{Context, Error, Result, invalid};
 use counterweight::job::{Split, TrainSpec};
 use counterweight::model::{Manifest, Stop};
 use counterweight::operator::{Finding, Operator, Report};
@@ -30,8 +30,8 @@ const SHUFFLE_ROWS: usize = 1 << 23;
 
 /// Trains the models of a job's `[train]` section and writes them to its output folder.
 ///
-/// Interrupted, it writes the best models so far. Where a loss or a gradient stops being finite it writes them too, and
-/// fails.
+/// Interrupted, it writes the best models so far, unless the folder holds those of a run that ended well: then it fails,
+/// and they are kept. Where a loss or a gradient stops being finite it does likewise, and always fails.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TrainOperator;
 
@@ -91,6 +91,18 @@ impl Operator for TrainOperator {
         });
         let text = report::render(&about, &users, &items, unknown);
         let stop = about.training.stop.clone();
+        if !stop.is_good() {
+            let before = Manifest::read(&context.storage, &output).await;
+            if before.is_ok_and(|before| before.training.stop.is_good()) {
+                let kept = || {
+                    format!("the finished model at {output} is kept; --resume goes on from this run's last checkpoint")
+                };
+                return match stop {
+                    Stop::Diverged(divergence) => Err(divergence).context(kept),
+                    _ => Err(Error::Interrupted).context(kept),
+                };
+            }
+        }
         let files = Files::new(&learned.models, user_file, item_file, about)?;
         let outputs = files.write(&context.storage, &output).await?;
         if stop.is_good() {
