@@ -20,9 +20,10 @@ const REQUIRED: [Role; 2] = [Role::Treated, Role::Propensity];
 
 /// Whether a column in a role of that kind may hold such values.
 fn admits(kind: ColumnKind, data_type: &DataType) -> bool {
-    let is_flag = data_type.is_numeric() || *data_type == DataType::Boolean;
+    let is_number = data_type.is_numeric() || *data_type == DataType::Null;
+    let is_flag = is_number || *data_type == DataType::Boolean;
     match kind {
-        ColumnKind::Number => data_type.is_numeric(),
+        ColumnKind::Number => is_number,
         ColumnKind::Flag => is_flag,
         ColumnKind::Representation => is_flag || is_vector(data_type),
         ColumnKind::Identity | ColumnKind::Any => !data_type.is_nested(),
@@ -295,8 +296,9 @@ impl Finder<'_> {
         let problem = match fields.as_slice() {
             [(qualifier, field)] if admits(kind, field.data_type()) => {
                 let column = Expr::Column(Column::new(qualifier.cloned(), name));
-                let is_decimal = field.data_type().is_decimal() && kind != ColumnKind::Any;
-                let expr = if is_decimal { cast(column, DataType::Float64) } else { column };
+                // A column of NULLs alone has no type of its own.
+                let needs_type = field.data_type().is_decimal() || *field.data_type() == DataType::Null;
+                let expr = if needs_type && kind != ColumnKind::Any { cast(column, DataType::Float64) } else { column };
                 return Some(Found { name: name.to_owned(), expr });
             }
             [(_, field)] => {
