@@ -9,24 +9,34 @@
 -- around 1 is as good as true propensities get. The noise is the larger of noise_floor, which is measured on the
 -- treatments that happened, and what it would be had every row been treated with its propensity; the two differ where
 -- hardly a row was treated. p_value is at most the chance that true propensities look this bad.
--- rows_skipped have a NULL treated or propensity and count nowhere.
-WITH figures AS (
+-- rows_skipped count nowhere, for a NULL: in null_treated of them treated is, in null_propensity of the others the
+-- propensity, and in null_phi of the rest phi or an element of it.
+WITH checked AS (
+  SELECT *, skipped_for(treated, propensity, /*phi*/ phi) AS lacks
+  FROM audited
+),
+figures AS (
   SELECT
-    count(balance_weight(treated, propensity)) AS n,
-    count(*) - count(balance_weight(treated, propensity)) AS rows_skipped,
-    avg(CAST(treated AS DOUBLE)) AS treated_rate,
-    avg(propensity) AS mean_propensity,
+    count(*) FILTER (WHERE lacks IS NULL) AS n,
+    count(lacks) AS rows_skipped,
+    count(*) FILTER (WHERE lacks = 'treated') AS null_treated,
+    count(*) FILTER (WHERE lacks = 'propensity') AS null_propensity,
+    count(*) FILTER (WHERE lacks = 'phi') AS null_phi,
+    avg(CAST(treated AS DOUBLE)) FILTER (WHERE lacks IS NULL) AS treated_rate,
+    avg(propensity) FILTER (WHERE lacks IS NULL) AS mean_propensity,
     bmse(treated, propensity, /*phi*/ phi) AS bmse,
     bmse_unbiased(treated, propensity, /*phi*/ phi) AS bmse_unbiased,
     bmse_noise_floor(treated, propensity, /*phi*/ phi) AS noise_floor,
-    avg(1 / nullif(propensity * (1 - propensity), 0)) / avg(power(balance_weight(treated, propensity), 2)) AS scatter
-  FROM audited
+    avg(1 / nullif(propensity * (1 - propensity), 0)) FILTER (WHERE lacks IS NULL)
+      / avg(power(balance_weight(treated, propensity), 2)) FILTER (WHERE lacks IS NULL) AS scatter
+  FROM checked
 ),
 noise AS (
   SELECT *, bmse / nullif(greatest(noise_floor, (noise_floor + bmse / n) * scatter), 0) AS times_noise
   FROM figures
 )
 SELECT
-  n, rows_skipped, treated_rate, mean_propensity, bmse, bmse_unbiased, noise_floor, times_noise,
+  n, rows_skipped, null_treated, null_propensity, null_phi, treated_rate, mean_propensity,
+  bmse, bmse_unbiased, noise_floor, times_noise,
   exp(-times_noise / 2) AS p_value
 FROM noise

@@ -8,27 +8,46 @@
 -- far from 0 true propensities leave it, and z the change in such errors. p_value is the chance of such a change where
 -- the propensities are as good as they were, and p_corrected at most that of any of the elements (Bonferroni). The
 -- largest changes come first. elements counts all of them and changed those with a p_corrected below 0.01, shown here or
--- not. Imbalance that is there in both weeks alike is no change: balance and elements find it.
-WITH days AS (
-  SELECT day, balance_state(treated, propensity, /*phi*/ phi) AS state
+-- not. Imbalance that is there in both weeks alike is no change: balance and elements find it. rows_skipped and null_ are
+-- as in the balance of the whole table, of these days.
+WITH checked AS (
+  SELECT *, skipped_for(treated, propensity, /*phi*/ phi) AS lacks
   FROM audited
+),
+days AS (
+  SELECT
+    day,
+    count(lacks) AS rows_skipped,
+    count(*) FILTER (WHERE lacks = 'treated') AS null_treated,
+    count(*) FILTER (WHERE lacks = 'propensity') AS null_propensity,
+    count(*) FILTER (WHERE lacks = 'phi') AS null_phi,
+    balance_state(treated, propensity, /*phi*/ phi) AS state
+  FROM checked
   WHERE day IS NOT NULL
   GROUP BY day
 ),
 aged AS (
-  SELECT state, row_number() OVER (ORDER BY day DESC) AS age
+  SELECT *, row_number() OVER (ORDER BY day DESC) AS age
   FROM days
   WHERE state IS NOT NULL
 ),
 weeks AS (
   SELECT
     balance_merge(state) FILTER (WHERE age > 7) AS before,
-    balance_merge(state) FILTER (WHERE age <= 7) AS recent
+    balance_merge(state) FILTER (WHERE age <= 7) AS recent,
+    sum(rows_skipped) AS rows_skipped,
+    sum(null_treated) AS null_treated,
+    sum(null_propensity) AS null_propensity,
+    sum(null_phi) AS null_phi
   FROM aged
   WHERE age <= 14
 ),
 tests AS (
-  SELECT balance_vector_of(before) AS before, balance_vector_of(recent) AS recent, balance_drift(before, recent) AS drift
+  SELECT
+    balance_vector_of(before) AS before,
+    balance_vector_of(recent) AS recent,
+    balance_drift(before, recent) AS drift,
+    rows_skipped, null_treated, null_propensity, null_phi
   FROM weeks
   WHERE before IS NOT NULL
 ),
@@ -42,7 +61,8 @@ elements AS (
     unnest(drift['p_values']) AS p_value,
     CAST(array_length(recent) AS BIGINT) AS elements,
     CAST(drift['n_before'] AS BIGINT) AS n_before,
-    CAST(drift['n_after'] AS BIGINT) AS n
+    CAST(drift['n_after'] AS BIGINT) AS n,
+    rows_skipped, null_treated, null_propensity, null_phi
   FROM tests
 ),
 corrected AS (
@@ -57,7 +77,8 @@ SELECT
   END AS name,
   n_before, n, before, recent, change, std_error, z, p_value, p_corrected,
   elements,
-  count(*) FILTER (WHERE p_corrected < /*significance*/ 0.01) OVER () AS changed
+  count(*) FILTER (WHERE p_corrected < /*significance*/ 0.01) OVER () AS changed,
+  rows_skipped, null_treated, null_propensity, null_phi
 FROM corrected
 ORDER BY abs(z) DESC NULLS LAST, element
 LIMIT /*worst*/ 10

@@ -8,13 +8,28 @@
 -- is the variance of plain ips (or dr) and variance_at_opt that at lambda; saved is the share of the former that
 -- lambda takes away, the square of the correlation of the estimate and BMSE over samples. It is about variance alone:
 -- where the propensities are wrong, BMSE is large, and λ trades bias as well. lambda is NULL with fewer than three
--- rows, or where phi has more than the 62 elements whose covariances are kept.
-WITH figures AS (
+-- rows, or where phi has more than the 62 elements whose covariances are kept. rows_skipped is how many rows do not
+-- count, for a NULL in one of the columns that the estimate reads: how many in which, null_ tells, as in the estimates.
+WITH checked AS (
   SELECT
-    CAST(coalesce(ips_interval(treated, propensity, error)['n'], 0) AS BIGINT) AS n,
-    CAST(coalesce(dr_interval(treated, propensity, error, imputed_error)['n'], 0) AS BIGINT) AS n_imputed,
-    array_length(balance_vector(treated, propensity, /*phi*/ phi)) AS elements
+    *,
+    coalesce(
+      skipped_for(treated, propensity, /*phi*/ phi),
+      CASE WHEN CAST(treated AS DOUBLE) <> 0 AND error IS NULL THEN 'error' END
+    ) AS lacks
   FROM audited
+),
+figures AS (
+  SELECT
+    count(*) FILTER (WHERE lacks IS NULL) AS n,
+    count(lacks) AS rows_skipped,
+    count(*) FILTER (WHERE lacks = 'treated') AS null_treated,
+    count(*) FILTER (WHERE lacks = 'propensity') AS null_propensity,
+    count(*) FILTER (WHERE lacks = 'phi') AS null_phi,
+    count(*) FILTER (WHERE lacks = 'error') AS null_error,
+    count(*) FILTER (WHERE lacks IS NULL AND imputed_error IS NULL) AS null_imputed_error,
+    array_length(balance_vector(treated, propensity, /*phi*/ phi)) AS elements
+  FROM checked
 ),
 optima AS (
   SELECT
@@ -26,7 +41,9 @@ optima AS (
 both AS (
   SELECT
     unnest(['ips_v2', 'dr_v2']) AS estimator,
-    unnest([n, n_imputed]) AS n,
+    unnest([n, n - null_imputed_error]) AS n,
+    unnest([rows_skipped, rows_skipped + null_imputed_error]) AS rows_skipped,
+    null_treated, null_propensity, null_phi, null_error, null_imputed_error,
     elements,
     unnest([ips['lambda'], dr['lambda']]) AS lambda,
     unnest([ips['variance_at_0'], dr['variance_at_0']]) AS variance_at_0,
@@ -37,7 +54,8 @@ both AS (
 SELECT
   estimator, n, elements, lambda, variance_at_0, variance_at_opt,
   1 - variance_at_opt / nullif(variance_at_0, 0) AS saved,
-  correlation
+  correlation,
+  rows_skipped, null_treated, null_propensity, null_phi, null_error, null_imputed_error
 FROM both
 WHERE estimator = 'ips_v2' OR n > 0
 ORDER BY estimator DESC

@@ -8,18 +8,31 @@
 -- one of the days has a q_value below 0.01 is less than that. week_ tells the same of the day and the six before it
 -- that have rows: a small lasting fault shows there first. days counts all of them, out_of_balance those with a
 -- q_value below 0.01, and weeks_out_of_balance the days with such a week_q_value, shown here or not. The last days
--- come last.
-WITH days AS (
+-- come last. rows_skipped and null_ are as in the balance of the whole table; null_day counts the rows that have no
+-- day, and are on none of these.
+WITH checked AS (
+  SELECT *, skipped_for(treated, propensity, /*phi*/ phi) AS lacks
+  FROM audited
+),
+days AS (
   SELECT
     day,
-    avg(CAST(treated AS DOUBLE)) AS treated_rate,
-    avg(propensity) AS mean_propensity,
+    count(*) AS all_rows,
+    count(lacks) AS rows_skipped,
+    count(*) FILTER (WHERE lacks = 'treated') AS null_treated,
+    count(*) FILTER (WHERE lacks = 'propensity') AS null_propensity,
+    count(*) FILTER (WHERE lacks = 'phi') AS null_phi,
+    avg(CAST(treated AS DOUBLE)) FILTER (WHERE lacks IS NULL) AS treated_rate,
+    avg(propensity) FILTER (WHERE lacks IS NULL) AS mean_propensity,
     balance_state(treated, propensity, /*phi*/ phi) AS state,
-    sum(1.0 / nullif(propensity * (1 - propensity), 0)) AS expected,
-    sum(power(balance_weight(treated, propensity), 2)) AS seen
-  FROM audited
-  WHERE day IS NOT NULL
+    sum(1.0 / nullif(propensity * (1 - propensity), 0)) FILTER (WHERE lacks IS NULL) AS expected,
+    sum(power(balance_weight(treated, propensity), 2)) FILTER (WHERE lacks IS NULL) AS seen
+  FROM checked
   GROUP BY day
+),
+dated AS (
+  SELECT *, coalesce(sum(all_rows) FILTER (WHERE day IS NULL) OVER (), 0) AS null_day
+  FROM days
 ),
 weeks AS (
   SELECT
@@ -28,7 +41,8 @@ weeks AS (
     balance_test_of(balance_merge(state) OVER (ORDER BY day ROWS BETWEEN 6 PRECEDING AND CURRENT ROW)) AS week,
     sum(expected) OVER (ORDER BY day ROWS BETWEEN 6 PRECEDING AND CURRENT ROW)
       / sum(seen) OVER (ORDER BY day ROWS BETWEEN 6 PRECEDING AND CURRENT ROW) AS week_scatter
-  FROM days
+  FROM dated
+  WHERE day IS NOT NULL
 ),
 noise AS (
   SELECT
@@ -71,7 +85,7 @@ counted AS (
 SELECT
   CAST(day AS VARCHAR) AS day,
   CAST(coalesce(test['n'], 0) AS BIGINT) AS n,
-  treated_rate, mean_propensity,
+  rows_skipped, null_treated, null_propensity, null_phi, null_day, treated_rate, mean_propensity,
   test['bmse'] AS bmse, test['unbiased'] AS bmse_unbiased, test['noise_floor'] AS noise_floor, times_noise, p_value,
   q_value,
   week['bmse'] AS week_bmse, week['unbiased'] AS week_bmse_unbiased, week_times_noise, week_p_value, week_q_value,

@@ -9,11 +9,13 @@ use datafusion::arrow::datatypes::Float64Type;
 use datafusion::catalog::TableProvider;
 use datafusion::common::TableReference;
 use datafusion::dataframe::DataFrame;
+use datafusion::error::DataFusionError;
 use datafusion::execution::context::{SQLOptions, SessionState};
 use datafusion::prelude::SessionContext;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use crate::advice::quoted;
 use crate::error::{Context, Error, Result};
 use crate::events::{EventSink, LogEvents};
 use crate::job::Job;
@@ -172,8 +174,17 @@ impl JobContext {
             }
         }
         let only_reads = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-        self.session.sql_with_options(sql, only_reads).await.context(|| format!("{key} does not plan"))
+        let frame = self.session.sql_with_options(sql, only_reads).await;
+        frame.and_then(typed).context(|| format!("{key} does not plan"))
     }
+}
+
+/// The query with the types that its columns have when it runs. As it is parsed, `CASE … THEN 0 ELSE 0.5 END` still has
+/// the type of its first branch.
+fn typed(frame: DataFrame) -> Result<DataFrame, DataFusionError> {
+    let (state, plan) = frame.into_parts();
+    let plan = state.analyzer().execute_and_check(plan, state.config().options(), |_, _| {})?;
+    Ok(DataFrame::new(state, plan))
 }
 
 /// The tables of a job. Each is opened once.
@@ -218,7 +229,7 @@ async fn check_expectations(
         return Ok(());
     }
     let figures: Vec<String> = expect.keys().map(|aggregate| format!("CAST({aggregate} AS DOUBLE)")).collect();
-    let sql = format!("SELECT {} FROM \"{}\"", figures.join(", "), name.replace('"', "\"\""));
+    let sql = format!("SELECT {} FROM {}", figures.join(", "), quoted(name));
     let session = without_tables(state.clone());
     session.register_table(TableReference::bare(name), Arc::clone(table))?;
     let batches = async { session.sql(&sql).await?.collect().await };

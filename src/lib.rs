@@ -5,6 +5,7 @@
 //! [`metrics`]. The aggregates are a crate of their own, [`counterweight_udfs`], and so is what needs libtorch: training and
 //! scoring are [operators of another process](external).
 
+pub mod advice;
 pub mod audit;
 pub mod command;
 pub mod context;

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::checks::{CHECKS, ListedCheck};
 use super::figures::{json_rows, plain};
-use super::outcome::{AuditOutcome, CheckResult, Part};
+use super::outcome::{AuditOutcome, CheckResult, Part, fault};
 use super::roles::Roles;
 use super::settings::Settings;
 use crate::context::JobContext;
@@ -56,6 +56,7 @@ impl<'a> Auditor<'a> {
             phi: self.roles.phi_label(),
             finished: Utc::now(),
             took: start.elapsed(),
+            fault: fault(self.name, &results),
             results,
             skipped,
         })

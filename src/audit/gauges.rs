@@ -16,6 +16,7 @@ pub(super) const fn family(name: &'static str, help: &'static str, labels: &'sta
     Family { name, help, labels }
 }
 
+/// Not renewed by an audit that has no row to judge by.
 const FINISHED: Family =
     family("counterweight_audit_timestamp_seconds", "When the audit last succeeded, in Unix time.", AUDIT);
 const TOOK: Family = family("counterweight_audit_duration_seconds", "How long the audit ran.", AUDIT);
@@ -59,6 +60,16 @@ pub(super) fn expose(exposition: &mut Exposition, audit: &AuditOutcome) -> Resul
         exposition.set(&gauge.family, &labels, gauge.value)?;
     }
     let labels = [audit.table.as_str(), audit.name.as_str()];
-    exposition.set(&FINISHED, &labels, audit.finished.timestamp_millis() as f64 / 1e3)?;
+    if audit.fault.is_none() {
+        exposition.set(&FINISHED, &labels, audit.finished.timestamp_millis() as f64 / 1e3)?;
+    }
     exposition.set(&TOOK, &labels, audit.took.as_secs_f64())
+}
+
+/// Whether a series of a metrics file that is there stays beside those of `audits`: those of others do, and of an audit
+/// that was no success the time of the last one.
+pub(super) fn is_kept(audits: &[AuditOutcome], family: &str, labels: &[(String, String)]) -> bool {
+    let is = |key: &str, value: &str| labels.iter().any(|(known, of)| known == key && of == value);
+    let own = audits.iter().find(|audit| is("table", &audit.table) && is("audit", &audit.name));
+    own.is_none_or(|audit| family == FINISHED.name && audit.fault.is_some())
 }

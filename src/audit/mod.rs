@@ -4,11 +4,14 @@ mod auditor;
 mod checks;
 mod figures;
 mod gauges;
+mod known_outcome;
+mod locations;
 mod outcome;
 mod results;
 mod roles;
 mod settings;
 mod text;
+mod text_columns;
 mod thresholds;
 mod verdict;
 
@@ -23,14 +26,17 @@ pub use checks::{CHECKS, ListedCheck};
 
 use crate::context::JobContext;
 use crate::error::{Error, Result, invalid, suggestion};
-use crate::job::{AuditSpec, Job};
+use crate::job::Job;
 use crate::operator::{Finding, Operator, Report};
-use crate::storage::parse_url;
 use auditor::Auditor;
+use locations::{outputs_differ, try_locations};
 use outcome::AuditOutcome;
-use roles::Roles;
+use roles::{Roles, lacks_by_job, number_columns};
 
 /// Runs the audits of a job: `[audit.NAME]`.
+///
+/// An audit without a row to judge by is no success: the run fails with [`Error::Invalid`], once everything else is done
+/// and written. [`AuditOperator::report`] gives what was found all the same.
 ///
 /// The summary of its report is `{"audits": {NAME: …}}`, with every figure of every check.
 #[derive(Debug, Clone, Default)]
@@ -54,35 +60,73 @@ impl Operator for AuditOperator {
         for name in &names {
             findings.extend(check_audit(context, name).await);
         }
-        if names.len() > 1 {
+        if names.iter().any(|name| context.job.audit[*name].output.is_some()) {
             findings.push(Finding::new("[audit] outputs", outputs_differ(&context.job, &names)));
         }
         findings
     }
 
     async fn run(&self, context: &JobContext) -> Result<Report> {
+        let (report, ended) = self.report(context).await?;
+        ended.map(|()| report)
+    }
+}
+
+impl AuditOperator {
+    /// Runs the audits. What they found is told even where the run then fails: where an audit had no rows to judge by, or
+    /// something could not be written.
+    ///
+    /// # Errors
+    /// Where nothing was found: a location cannot be written, or a query fails.
+    pub async fn report(&self, context: &JobContext) -> Result<(Report, Result<()>)> {
         let job = &context.job;
         let names = self.selected(job)?;
         if names.is_empty() {
             invalid!("the job has no [audit.NAME] section: there is nothing to audit");
         }
         outputs_differ(job, &names)?;
+        for name in &names {
+            try_locations(context, name).await?;
+        }
         let mut audits = Vec::with_capacity(names.len());
         for name in names {
-            locations(&job.audit[name], name)?;
             audits.push(audit(context, name).await?);
         }
-        let outputs = results::write(context, &audits).await?;
+        let faults = audits.iter().filter_map(|audit| audit.fault.as_ref());
+        let mut problems: Vec<_> = faults.map(|fault| Error::Invalid(format!("no rows: {fault}"))).collect();
+        let outputs = results::write(context, &audits).await.unwrap_or_else(|error| {
+            problems.push(error);
+            Vec::new()
+        });
         let mut text = String::new();
         for audit in &audits {
             writeln!(text, "{audit}").map_err(std::io::Error::other)?;
         }
         let figures: BTreeMap<&str, Value> = audits.iter().map(|audit| (audit.name.as_str(), audit.json())).collect();
-        Ok(Report::new(self.name(), text, json!({ "audits": figures }), outputs))
+        Ok((Report::new(self.name(), text, json!({ "audits": figures }), outputs), Error::all(problems)))
     }
-}
 
-impl AuditOperator {
+    /// The audits that would run, and for each check whether the job's columns let it: for a person, several lines.
+    ///
+    /// # Errors
+    /// Where the job has no audit of a name that is asked for, or none at all.
+    pub fn list(&self, job: &Job) -> Result<String> {
+        let names = self.selected(job)?;
+        if names.is_empty() {
+            invalid!("the job has no [audit.NAME] section: there is nothing to audit");
+        }
+        let mut text = String::new();
+        for name in names {
+            text += &format!("audit.{name}\n");
+            for check in CHECKS {
+                let lacks = check.needs().find_map(|column| lacks_by_job(job, name, column));
+                let left_out = lacks.map_or(String::new(), |reason| format!(" (left out: {reason})"));
+                text += &format!("  {:<14}  {}{left_out}\n", check.name, check.title());
+            }
+        }
+        Ok(text)
+    }
+
     /// The names of the audits to run.
     fn selected<'a>(&'a self, job: &'a Job) -> Result<Vec<&'a str>> {
         let known = || job.audit.keys().map(String::as_str);
@@ -99,8 +143,16 @@ impl AuditOperator {
 /// Runs one audit.
 async fn audit(context: &JobContext, name: &str) -> Result<AuditOutcome> {
     let query = query(context, name).await?;
-    let roles = Roles::resolve(&context.job, name, query.schema()).map_err(Error::several)?;
+    let texts = texts(context, name, &query).await;
+    let roles = Roles::resolve(&context.job, name, query.schema(), &texts).map_err(Error::several)?;
     Auditor::new(context, name, query, roles)?.run_all().await
+}
+
+/// What to do about columns of text that should hold numbers.
+async fn texts(context: &JobContext, name: &str, query: &DataFrame) -> BTreeMap<String, String> {
+    let columns = number_columns(&context.job, name);
+    let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
+    text_columns::advice(query, &columns, &format!("audit.{name}.query")).await
 }
 
 async fn query(context: &JobContext, name: &str) -> Result<DataFrame> {
@@ -109,8 +161,7 @@ async fn query(context: &JobContext, name: &str) -> Result<DataFrame> {
 
 /// What can be known of one audit before it runs.
 async fn check_audit(context: &JobContext, name: &str) -> Vec<Finding> {
-    let spec = &context.job.audit[name];
-    let mut findings = vec![Finding::new(format!("audit.{name} output URLs"), resolve(context, spec, name))];
+    let mut findings = vec![Finding::new(format!("audit.{name} output URLs"), try_locations(context, name).await)];
     let query_key = format!("audit.{name}.query");
     let query = match query(context, name).await {
         Ok(query) => query,
@@ -121,7 +172,8 @@ async fn check_audit(context: &JobContext, name: &str) -> Vec<Finding> {
     };
     findings.push(Finding::new(query_key, Ok(())));
     let roles_key = format!("audit.{name} columns");
-    let roles = match Roles::resolve(&context.job, name, query.schema()) {
+    let texts = texts(context, name, &query).await;
+    let roles = match Roles::resolve(&context.job, name, query.schema(), &texts) {
         Ok(roles) => roles,
         Err(problems) => {
             findings.extend(problems.into_iter().map(|problem| Finding::new(&roles_key, Err(problem))));
@@ -134,37 +186,4 @@ async fn check_audit(context: &JobContext, name: &str) -> Vec<Finding> {
         Err(error) => findings.push(Finding::new(format!("audit.{name}"), Err(error))),
     }
     findings
-}
-
-/// Whether no two audits write to one folder.
-fn outputs_differ(job: &Job, names: &[&str]) -> Result<()> {
-    let mut folders: BTreeMap<String, &str> = BTreeMap::new();
-    for name in names {
-        let Some(output) = &job.audit[*name].output else { continue };
-        let folder = parse_url(output)?.to_string();
-        if let Some(other) = folders.insert(folder.trim_end_matches('/').to_owned(), name) {
-            invalid!("audit.{other}.output and audit.{name}.output are the same folder: give each its own");
-        }
-    }
-    Ok(())
-}
-
-/// Where an audit's results and metrics go.
-fn locations(spec: &AuditSpec, name: &str) -> Result<(Option<url::Url>, Option<url::Url>)> {
-    let parse = |key: &str, text: &Option<String>| {
-        let url = text.as_deref().map(parse_url).transpose();
-        url.map_err(|error| Error::Invalid(format!("audit.{name}.{key}: {error}")))
-    };
-    Ok((parse("output", &spec.output)?, parse("metrics", &spec.metrics)?))
-}
-
-fn resolve(context: &JobContext, spec: &AuditSpec, name: &str) -> Result<()> {
-    let (output, metrics) = locations(spec, name)?;
-    if metrics.as_ref().is_some_and(|url| url.path().ends_with('/')) {
-        invalid!("audit.{name}.metrics is a folder: give the URL of one file, such as …/audit.prom");
-    }
-    for url in output.iter().chain(&metrics) {
-        context.storage.resolve(url)?;
-    }
-    Ok(())
 }

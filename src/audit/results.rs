@@ -6,10 +6,11 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::concat_batches;
 use url::Url;
 
+use super::gauges;
+use super::locations::{existing_metrics, locations};
 use super::outcome::{AuditOutcome, CheckResult};
-use super::{gauges, locations};
 use crate::context::JobContext;
-use crate::error::Result;
+use crate::error::{Context, Result};
 use crate::metrics::Exposition;
 use crate::output::{Others, Outputs, parquet_bytes};
 
@@ -40,7 +41,13 @@ async fn stage(context: &JobContext, audits: &[AuditOutcome], outputs: &Outputs)
         }
     }
     for (url, exposition) in expositions {
-        outputs.put(storage, &url, exposition.text()?.as_bytes()).await?;
+        let text = match existing_metrics(storage, &url).await.context(|| format!("cannot write {url}"))? {
+            Some(existing) => {
+                exposition.text_beside(&existing, |name, labels| gauges::is_kept(audits, name, labels))?
+            }
+            None => exposition.text()?,
+        };
+        outputs.put(storage, &url, text.as_bytes()).await?;
     }
     Ok(())
 }

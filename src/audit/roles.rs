@@ -8,8 +8,9 @@ use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::dataframe::DataFrame;
 use datafusion::error::DataFusionError;
 use datafusion::execution::FunctionRegistry;
-use datafusion::logical_expr::{Expr, cast, lit};
+use datafusion::logical_expr::{Expr, cast, lit, when};
 
+use super::known_outcome::known_outcome;
 use crate::error::{Error, Result, nearest};
 use crate::job::{AuditSpec, ColumnKind, Job, PointLoss, Role};
 use crate::session::is_vector;
@@ -19,9 +20,10 @@ const REQUIRED: [Role; 2] = [Role::Treated, Role::Propensity];
 
 /// Whether a column in a role of that kind may hold such values.
 fn admits(kind: ColumnKind, data_type: &DataType) -> bool {
-    let is_flag = data_type.is_numeric() || *data_type == DataType::Boolean;
+    let is_number = data_type.is_numeric() || *data_type == DataType::Null;
+    let is_flag = is_number || *data_type == DataType::Boolean;
     match kind {
-        ColumnKind::Number => data_type.is_numeric(),
+        ColumnKind::Number => is_number,
         ColumnKind::Flag => is_flag,
         ColumnKind::Representation => is_flag || is_vector(data_type),
         ColumnKind::Identity | ColumnKind::Any => !data_type.is_nested(),
@@ -64,11 +66,16 @@ impl Roles {
     ///
     /// # Errors
     /// Every problem found: a role without which there is no audit is not mapped, a column is not there or twice, or it
-    /// holds what its role cannot be. Each names the role, the job's key and a cure.
-    pub(super) fn resolve(job: &Job, audit: &str, schema: &DFSchema) -> Result<Self, Vec<Error>> {
+    /// holds what its role cannot be. Each names the role, the job's key and a cure; for a column of text, that of `texts`.
+    pub(super) fn resolve(
+        job: &Job,
+        audit: &str,
+        schema: &DFSchema,
+        texts: &BTreeMap<String, String>,
+    ) -> Result<Self, Vec<Error>> {
         let spec = &job.audit[audit];
         let columns = job.columns.overridden(&spec.columns);
-        let mut finder = Finder { spec, audit, schema, problems: Vec::new() };
+        let mut finder = Finder { spec, audit, schema, texts, problems: Vec::new() };
         let mut found = BTreeMap::new();
         for role in roles() {
             let names = columns.all(role);
@@ -126,17 +133,7 @@ impl Roles {
 
     /// Why a column of the view that a check needs is not there; `None` where it is.
     pub(super) fn lacks(&self, column: &str) -> Option<String> {
-        let has = |role| self.get(role).is_some();
-        match column {
-            "segment" if self.segments.is_empty() => Some("no segments are listed".to_owned()),
-            "segment" => None,
-            "error" if has(Role::Error) || (has(Role::Prediction) && has(Role::Outcome)) => None,
-            "error" => {
-                Some("no column has the role error, nor do prediction and outcome, from which it is derived".to_owned())
-            }
-            _ if Role::from_key(column).is_some_and(has) => None,
-            _ => Some(format!("no column has the role {column}")),
-        }
+        lacks(column, !self.segments.is_empty(), |role| self.get(role).is_some())
     }
 
     /// The view `audited`: the query's rows under the names of their roles, a column NULL where its role is absent.
@@ -165,13 +162,17 @@ impl Roles {
         query.select(columns)
     }
 
-    /// The loss of the prediction, which is e where no column holds it.
+    /// The loss of the prediction in treated rows, which is e where no column holds it. Nothing is read of the outcomes of
+    /// untreated rows.
     fn derived_error(&self, functions: &dyn FunctionRegistry) -> Result<Option<Expr>, DataFusionError> {
-        let (Some(prediction), Some(outcome)) = (self.get(Role::Prediction), self.get(Role::Outcome)) else {
+        let roles = (self.get(Role::Treated), self.get(Role::Prediction), self.get(Role::Outcome));
+        let (Some(treated), Some(prediction), Some(outcome)) = roles else {
             return Ok(None);
         };
-        let loss = functions.udf(function(self.loss))?;
-        Ok(Some(loss.call(vec![prediction.expr.clone(), outcome.expr.clone()])))
+        let known = known_outcome(outcome.expr.clone(), &outcome.name, &treated.name);
+        let loss = functions.udf(function(self.loss))?.call(vec![prediction.expr.clone(), known]);
+        let is_treated = cast(treated.expr.clone(), DataType::Float64).not_eq(lit(0.0));
+        Ok(Some(when(is_treated, loss).end()?))
     }
 
     /// The mean of e over the outcomes that the true conversion probability q makes: q·L(r̂, 1) + (1 − q)·L(r̂, 0).
@@ -183,6 +184,34 @@ impl Roles {
         let error = |outcome: f64| loss.call(vec![prediction.expr.clone(), lit(outcome)]);
         Ok(Some(q.expr.clone() * error(1.0) + (lit(1.0) - q.expr.clone()) * error(0.0)))
     }
+}
+
+/// Why a column of the view `audited` that a check needs is not there, by the columns that a job gives an audit; `None`
+/// where it is.
+pub(super) fn lacks_by_job(job: &Job, audit: &str, column: &str) -> Option<String> {
+    let spec = &job.audit[audit];
+    let columns = job.columns.overridden(&spec.columns);
+    lacks(column, !spec.segments.is_empty(), |role| columns.get(role).is_some())
+}
+
+fn lacks(column: &str, has_segments: bool, has: impl Fn(Role) -> bool) -> Option<String> {
+    match column {
+        "segment" if !has_segments => Some("no segments are listed".to_owned()),
+        "segment" => None,
+        "error" if has(Role::Error) || (has(Role::Prediction) && has(Role::Outcome)) => None,
+        "error" => {
+            Some("no column has the role error, nor do prediction and outcome, from which it is derived".to_owned())
+        }
+        _ if Role::from_key(column).is_some_and(has) => None,
+        _ => Some(format!("no column has the role {column}")),
+    }
+}
+
+/// The columns that play roles of numbers in an audit, by name.
+pub(super) fn number_columns(job: &Job, audit: &str) -> Vec<String> {
+    let columns = job.columns.overridden(&job.audit[audit].columns);
+    let roles = roles().filter(|role| role.kind() != ColumnKind::Any);
+    roles.flat_map(|role| columns.all(role).to_vec()).collect()
 }
 
 impl fmt::Display for Roles {
@@ -209,6 +238,7 @@ struct Finder<'a> {
     spec: &'a AuditSpec,
     audit: &'a str,
     schema: &'a DFSchema,
+    texts: &'a BTreeMap<String, String>,
     problems: Vec<Error>,
 }
 
@@ -266,13 +296,18 @@ impl Finder<'_> {
         let problem = match fields.as_slice() {
             [(qualifier, field)] if admits(kind, field.data_type()) => {
                 let column = Expr::Column(Column::new(qualifier.cloned(), name));
-                let is_decimal = field.data_type().is_decimal() && kind != ColumnKind::Any;
-                let expr = if is_decimal { cast(column, DataType::Float64) } else { column };
+                // A column of NULLs alone has no type of its own.
+                let needs_type = field.data_type().is_decimal() || *field.data_type() == DataType::Null;
+                let expr = if needs_type && kind != ColumnKind::Any { cast(column, DataType::Float64) } else { column };
                 return Some(Found { name: name.to_owned(), expr });
             }
             [(_, field)] => {
                 let (holds, takes) = (field.data_type(), in_words(kind));
-                format!("the column holds {holds}, and it takes {takes}; CAST it in audit.{audit}.query")
+                let cure = match self.texts.get(name) {
+                    Some(cure) => cure.clone(),
+                    None => format!("give another column in its place in audit.{audit}.query"),
+                };
+                format!("the column holds {holds}, and it takes {takes}; {cure}")
             }
             [] => {
                 let names = self.names();

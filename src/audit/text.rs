@@ -41,6 +41,18 @@ pub(super) fn table(columns: &[String], rows: &[JsonRow], hidden: &[&str]) -> St
     text
 }
 
+/// A segment's name, for people and as a label: its value as it is, and `NULL` where it has none. A value that is empty,
+/// is the word NULL or is in quotes stands in quotes, so that no two segments have one name.
+pub(super) fn segment_name(value: Option<&str>) -> String {
+    match value {
+        None => "NULL".to_owned(),
+        Some(text) if text.is_empty() || text == "NULL" || (text.starts_with('\'') && text.ends_with('\'')) => {
+            format!("'{text}'")
+        }
+        Some(text) => text.to_owned(),
+    }
+}
+
 fn cell(value: &Value) -> String {
     match value {
         Value::Null => String::new(),

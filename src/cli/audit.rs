@@ -1,7 +1,6 @@
 use clap::{Args, ValueEnum};
 use counterweight::audit::{AuditOperator, CHECKS};
 use counterweight::error::{Error, Result};
-use counterweight::operator::Operator;
 
 use counterweight::command::{GlobalArgs, JobArgs, print, show};
 
@@ -16,8 +15,9 @@ pub(super) struct AuditArgs {
     /// What is printed: tables to read, or every figure as JSON
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-    /// Print the checks that an audit runs, what they need and how to read them
-    #[arg(long, exclusive = true)]
+    /// Print the checks that an audit runs, what they need and how to read them; with JOB, the audits of that job and
+    /// which checks each of them runs
+    #[arg(long)]
     list: bool,
 }
 
@@ -31,14 +31,19 @@ enum Format {
 }
 
 pub(super) async fn run(global: &GlobalArgs, args: AuditArgs) -> Result<()> {
-    let Some(job) = args.job.filter(|_| !args.list) else {
+    let Some(job) = args.job else {
         return print(&CHECKS.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
     };
     let context = job.context(global)?;
-    let mut report = AuditOperator { audits: args.audit }.run(&context).await?;
+    let operator = AuditOperator { audits: args.audit };
+    if args.list {
+        return print(&operator.list(&context.job)?);
+    }
+    let (mut report, ended) = operator.report(&context).await?;
     if let Format::Json = args.format {
         let json = serde_json::to_string_pretty(&report.summary).map_err(std::io::Error::from).map_err(Error::Io)?;
         report.text = json + "\n";
     }
-    show(&report)
+    show(&report)?;
+    ended
 }

@@ -72,6 +72,10 @@ pub(super) async fn run(global: &GlobalArgs, args: SqlArgs) -> Result<()> {
         return shell::run(session, output).await;
     }
     let statements = args.sources.read(&storage).await?;
+    if statements.is_empty() && url.is_none() {
+        tracing::warn!("there is no statement: nothing is run");
+        return Ok(());
+    }
     let Some(url) = url else { return run_all(Runner::new(session, output), statements).await };
     Outputs::write(async |outputs| {
         run_all(Runner::staging(session, output, outputs, (storage, url.clone())), statements).await

@@ -3,6 +3,7 @@
 #![allow(clippy::type_complexity, clippy::unwrap_used, missing_docs)]
 
 mod audit;
+mod audit_input;
 mod documentation;
 mod end_to_end;
 mod ends;

@@ -310,3 +310,25 @@ fn the_shell_keeps_its_history_in_the_state_directory() {
     let history = std::fs::read_to_string(here.path().join("state/counterweight/history")).unwrap();
     assert!(history.contains("answer") && history.contains("SELECT x;"), "{history}");
 }
+
+#[test]
+fn a_comment_alone_runs_nothing() {
+    let here = tempfile::tempdir().unwrap();
+    for text in ["-- note", "", "/* note */;"] {
+        let output = sql(here.path(), &["-c", text]);
+        assert!(output.status.success() && output.stdout.is_empty(), "{text:?}");
+        let notes = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(notes.contains("there is no statement"), "{notes}");
+    }
+    assert_eq!(csv(here.path(), "-- one\nSELECT 1"), "1\n");
+}
+
+#[test]
+fn functions_are_shown_ours_among_them() {
+    let here = tempfile::tempdir().unwrap();
+    let shown = csv(here.path(), "SHOW FUNCTIONS");
+    for name in ["bmse", "balance_drift", "skipped_for", "abs", "coalesce"] {
+        assert!(shown.lines().any(|line| line.starts_with(&format!("{name},"))), "{name}");
+    }
+    assert!(csv(here.path(), "SHOW FUNCTIONS LIKE 'bmse%'").lines().any(|line| line.starts_with("bmse_change,")));
+}

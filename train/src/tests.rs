@@ -546,7 +546,14 @@ async fn bad_input_is_named_with_its_cure() {
         (vec![train("SELECT u, i, true AS o, r FROM log")], &["\"r\" is NULL", "treated", "leave the row out"]),
         (vec![train("SELECT u, i, 2 AS o, r FROM log")], &["\"o\" is 2", "0 or 1"]),
         (vec![train("SELECT u, i, CASE WHEN o THEN true END AS o, r FROM log")], &["\"o\" is NULL"]),
-        (vec![train("SELECT nullif(u, 'user-3') AS u, i, o, r FROM log")], &["\"u\" is NULL", "IS NOT NULL"]),
+        (
+            vec![train("SELECT nullif(u, 'user-3') AS u, i, o, r FROM log")],
+            &["\"u\" is NULL", "WHERE \"u\" IS NOT NULL"],
+        ),
+        (
+            vec![train("SELECT u, i, o, CASE WHEN o THEN -1 END AS r FROM log")],
+            &["\"r\" is -1", "WHERE CAST(\"o\" AS INT) = 0 OR \"r\" BETWEEN 0 AND 1"],
+        ),
         (vec![train("SELECT u, i / 2.0 AS i, o, r FROM log")], &["\"i\" is Float64", "CAST"]),
         (vec![train("SELECT u, i, 'x' AS o, r FROM log")], &["\"o\" is Utf8", "boolean or a number"]),
         (vec![train("SELECT * FROM log WHERE i > 99")], &["train.data.train gives no row", "WHERE"]),

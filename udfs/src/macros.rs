@@ -32,11 +32,13 @@ macro_rules! aggregate {
 macro_rules! scalar {
     (
         $(#[doc = $doc:expr])+
-        $name:ident($($argument:ident: Expr),+), $shared:ident: $function:ty
+        $name:ident($($argument:ident: $type:ty),+), $shared:ident: $function:ty
     ) => {
         $(#[doc = $doc])+
-        pub fn $name($($argument: datafusion_expr::Expr),+) -> datafusion_expr::Expr {
-            $crate::expr_fn::scalar($shared(), vec![$($argument),+])
+        pub fn $name($($argument: $type),+) -> datafusion_expr::Expr {
+            let mut arguments = Vec::new();
+            $($crate::expr_fn::Argument::add_to($argument, &mut arguments);)+
+            $crate::expr_fn::scalar($shared(), arguments.into_iter().flatten().collect())
         }
 
         #[doc = concat!("The one instance of the function [`", stringify!($name), "`](crate::expr_fn::", stringify!($name), ").")]

@@ -8,11 +8,14 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray};
 use arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion_common::tree_node::TreeNode;
 use datafusion_common::{Result, ScalarValue, internal_err, not_impl_err};
+use datafusion_expr::expr::AggregateFunctionParams;
 use datafusion_expr::function::{AccumulatorArgs, AggregateFunctionSimplification, StateFieldsArgs};
 use datafusion_expr::utils::{AggregateOrderSensitivity, format_state_name};
 use datafusion_expr::{
     Accumulator, AggregateUDFImpl, Documentation, EmitTo, Expr, GroupsAccumulator, ReversedUDAF, Signature,
+    udaf_default_display_name, udaf_default_schema_name,
 };
 
 use crate::args::{Call, Rows, Spec};
@@ -88,6 +91,13 @@ impl<F: Function> AggregateUDFImpl for Udaf<F> {
         Ok(F::return_type(arg_types))
     }
 
+    fn schema_name(&self, params: &AggregateFunctionParams) -> Result<String> {
+        match has_cast(&params.args) {
+            true => udaf_default_display_name(self, params),
+            false => udaf_default_schema_name(self, params),
+        }
+    }
+
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
         Ok(state_fields::<F::State>(&args))
     }
@@ -127,6 +137,13 @@ impl<F: Function> AggregateUDFImpl for Udaf<F> {
     fn documentation(&self) -> Option<&Documentation> {
         Some(&self.documentation)
     }
+}
+
+/// Whether an argument has a cast in it. The usual name of a call's column leaves casts out, which gives two calls that
+/// differ in nothing else one name, and the planner refuses them.
+fn has_cast(arguments: &[Expr]) -> bool {
+    let is_cast = |expr: &Expr| Ok(matches!(expr, Expr::Cast(_) | Expr::TryCast(_)));
+    arguments.iter().any(|argument| argument.exists(is_cast).unwrap_or(false))
 }
 
 /// Refuses DISTINCT, before the planner makes a GROUP BY of it.

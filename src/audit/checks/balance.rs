@@ -10,7 +10,12 @@ use crate::metrics::Family;
 
 const ROWS: Family = family("counterweight_rows", "Rows audited.", AUDIT);
 const ROWS_SKIPPED: Family =
-    family("counterweight_rows_skipped", "Rows left out for a NULL treatment or propensity.", AUDIT);
+    family("counterweight_rows_skipped", "Rows left out for a NULL treatment, propensity or phi.", AUDIT);
+const ROWS_NULL: Family = family(
+    "counterweight_rows_null",
+    "Rows left out for a NULL in the role, and in none before it.",
+    &["table", "audit", "role"],
+);
 const TREATED: Family = family("counterweight_treated_ratio", "Share of rows that are treated.", AUDIT);
 const MEAN_PROPENSITY: Family = family("counterweight_propensity_mean", "Mean propensity.", AUDIT);
 
@@ -28,6 +33,9 @@ figures! {
     struct Balance {
         n: i64,
         rows_skipped: i64,
+        null_treated: i64,
+        null_propensity: i64,
+        null_phi: i64,
         treated_rate: Option<f64>,
         mean_propensity: Option<f64>,
         bmse: Option<f64>,
@@ -55,6 +63,10 @@ impl Check for Balance {
         for row in rows {
             gauges.set(ROWS, Some(row.n as f64));
             gauges.set(ROWS_SKIPPED, Some(row.rows_skipped as f64));
+            let by_role = [("treated", row.null_treated), ("propensity", row.null_propensity), ("phi", row.null_phi)];
+            for (role, rows) in by_role {
+                gauges.set_labelled(ROWS_NULL, &[role], Some(rows as f64));
+            }
             gauges.set(TREATED, row.treated_rate);
             gauges.set(MEAN_PROPENSITY, row.mean_propensity);
             set_balance(gauges, ["", ""], [row.bmse, row.bmse_unbiased, row.noise_floor, row.times_noise]);

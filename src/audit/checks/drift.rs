@@ -30,7 +30,8 @@ figures! {
 impl Check for Drift {
     const NAME: &'static str = "drift";
     const SQL: &'static str = include_str!("../../../sql/drift.sql");
-    const HIDDEN: &'static [&'static str] = &["elements", "changed"];
+    const HIDDEN: &'static [&'static str] =
+        &["elements", "changed", "rows_skipped", "null_treated", "null_propensity", "null_phi"];
 
     fn verdict(rows: &[Self]) -> Option<Verdict> {
         let most = rows.first()?;

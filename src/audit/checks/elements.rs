@@ -26,7 +26,8 @@ figures! {
 impl Check for Element {
     const NAME: &'static str = "elements";
     const SQL: &'static str = include_str!("../../../sql/elements.sql");
-    const HIDDEN: &'static [&'static str] = &["elements", "out_of_balance"];
+    const HIDDEN: &'static [&'static str] =
+        &["elements", "out_of_balance", "untested", "rows_skipped", "null_treated", "null_propensity", "null_phi"];
 
     fn verdict(rows: &[Self]) -> Option<Verdict> {
         let worst = rows.first()?;

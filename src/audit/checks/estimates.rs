@@ -32,7 +32,8 @@ figures! {
 impl Check for Estimate {
     const NAME: &'static str = "estimates";
     const SQL: &'static str = include_str!("../../../sql/estimates.sql");
-    const HIDDEN: &'static [&'static str] = &["true_error"];
+    const HIDDEN: &'static [&'static str] =
+        &["true_error", "null_treated", "null_error", "null_propensity", "null_phi", "null_imputed_error"];
 
     fn verdict(rows: &[Self]) -> Option<Verdict> {
         let find = |name: &str| rows.iter().find(|row| row.estimator == name);

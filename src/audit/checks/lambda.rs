@@ -20,7 +20,8 @@ figures! {
 impl Check for Optimum {
     const NAME: &'static str = "lambda";
     const SQL: &'static str = include_str!("../../../sql/lambda.sql");
-    const HIDDEN: &'static [&'static str] = &["elements"];
+    const HIDDEN: &'static [&'static str] =
+        &["elements", "null_treated", "null_propensity", "null_phi", "null_error", "null_imputed_error"];
 
     fn verdict(rows: &[Self]) -> Option<Verdict> {
         let elements = rows.first()?.elements?;

@@ -210,7 +210,7 @@ mod tests {
     async fn a_column_that_is_renamed_in_the_sql_is_an_error() {
         let session = with_view().await;
         for (name, from, to, column) in [
-            ("balance", "n, rows_skipped, treated_rate", "n, rows_skipped AS skipped, treated_rate", "rows_skipped"),
+            ("balance", "n, rows_skipped, null_treated", "n, rows_skipped AS skipped, null_treated", "rows_skipped"),
             ("balance", "exp(-times_noise / 2) AS p_value", "exp(-times_noise / 2) AS p", "p_value"),
             ("segments", "OVER () AS segments", "OVER () AS all_segments", "segments"),
             ("weights", "AS max_weight,", "AS heaviest,", "max_weight"),

@@ -4,7 +4,7 @@ use super::Check;
 use super::balance::set_balance;
 use crate::audit::figures::figures;
 use crate::audit::gauges::{Gauges, family};
-use crate::audit::text::short;
+use crate::audit::text::{segment_name, short};
 use crate::audit::verdict::Verdict;
 use crate::metrics::Family;
 
@@ -17,7 +17,7 @@ figures! {
     /// The balance of one segment.
     struct Segment {
         segment_column: String,
-        segment: String,
+        segment: Option<String>,
         n: i64,
         bmse: Option<f64>,
         bmse_unbiased: Option<f64>,
@@ -31,7 +31,8 @@ figures! {
 impl Check for Segment {
     const NAME: &'static str = "segments";
     const SQL: &'static str = include_str!("../../../sql/segments.sql");
-    const HIDDEN: &'static [&'static str] = &["segment_column", "segments", "out_of_balance"];
+    const HIDDEN: &'static [&'static str] =
+        &["segment_column", "segments", "out_of_balance", "null_treated", "null_propensity", "null_phi"];
 
     fn verdict(rows: &[Self]) -> Option<Verdict> {
         let worst = rows.first()?;
@@ -41,8 +42,9 @@ impl Check for Segment {
         }
         let out = short(worst.out_of_balance as f64);
         let share = format!("{out} of {all} segments are out of balance beyond sampling noise");
-        let (name, times) = (&worst.segment, short(worst.times_noise?));
-        Some(Verdict::alarm(format!("{share}; the worst, {name:?}, has {times} × its noise floor")))
+        let name = worst.segment.as_ref().map_or("NULL".to_owned(), |name| format!("{name:?}"));
+        let times = short(worst.times_noise?);
+        Some(Verdict::alarm(format!("{share}; the worst, {name}, has {times} × its noise floor")))
     }
 
     fn gauges(rows: &[Self], gauges: &mut Gauges) {
@@ -50,7 +52,7 @@ impl Check for Segment {
             gauges.set_labelled(LOOKED_AT, &[&row.segment_column], Some(row.segments as f64));
             gauges.set_labelled(OUT_OF_BALANCE, &[&row.segment_column], Some(row.out_of_balance as f64));
             let figures = [row.bmse, row.bmse_unbiased, row.noise_floor, row.times_noise];
-            set_balance(gauges, [&row.segment_column, &row.segment], figures);
+            set_balance(gauges, [&row.segment_column, &segment_name(row.segment.as_deref())], figures);
         }
     }
 }

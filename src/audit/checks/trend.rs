@@ -25,7 +25,8 @@ figures! {
 impl Check for Day {
     const NAME: &'static str = "trend";
     const SQL: &'static str = include_str!("../../../sql/trend.sql");
-    const HIDDEN: &'static [&'static str] = &["days", "out_of_balance", "weeks_out_of_balance"];
+    const HIDDEN: &'static [&'static str] =
+        &["days", "out_of_balance", "weeks_out_of_balance", "null_treated", "null_propensity", "null_phi", "null_day"];
 
     fn verdict(rows: &[Self]) -> Option<Verdict> {
         let day = rows.first()?;

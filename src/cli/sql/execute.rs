@@ -10,7 +10,8 @@ use datafusion::arrow::datatypes::UInt64Type;
 use datafusion::dataframe::DataFrame;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan, Statement as PlanStatement};
 use datafusion::prelude::SessionContext;
-use datafusion::sql::parser::Statement;
+use datafusion::sql::parser::{DFParser, Statement};
+use datafusion::sql::sqlparser::ast::{ShowStatementFilter, Statement as SqlStatement};
 use futures::TryStreamExt;
 use url::Url;
 
@@ -34,6 +35,45 @@ enum Sink {
         url: Url,
         staged: Option<Staged>,
     },
+}
+
+/// `SHOW FUNCTIONS`, of all functions. DataFusion's own leaves out those that settle the types of their arguments
+/// themselves, as ours do.
+fn show_functions(filter: Option<&ShowStatementFilter>) -> Result<Statement> {
+    let filter = match filter {
+        None => String::new(),
+        Some(ShowStatementFilter::Like(pattern)) => {
+            format!("WHERE function_name LIKE '{}'", pattern.replace('\'', "''"))
+        }
+        Some(ShowStatementFilter::ILike(pattern)) => {
+            format!("WHERE function_name ILIKE '{}'", pattern.replace('\'', "''"))
+        }
+        Some(other) => {
+            return Err(Error::Invalid(format!("SHOW FUNCTIONS {other} is not known; use SHOW FUNCTIONS LIKE '…'")));
+        }
+    };
+    let sql = format!(
+        "WITH parameters AS (
+           SELECT
+             specific_name AS name, rid,
+             array_agg(parameter_name ORDER BY ordinal_position) FILTER (WHERE parameter_mode = 'IN') AS parameters,
+             array_agg(data_type ORDER BY ordinal_position) FILTER (WHERE parameter_mode = 'IN') AS parameter_types,
+             max(data_type) FILTER (WHERE parameter_mode = 'OUT') AS return_type
+           FROM information_schema.parameters
+           GROUP BY specific_name, rid
+         ),
+         functions AS (
+           SELECT DISTINCT
+             routine_name AS function_name,
+             coalesce(return_type, data_type) AS return_type,
+             parameters, parameter_types, function_type, description, syntax_example
+           FROM information_schema.routines LEFT JOIN parameters
+             ON routine_name = name AND function_type <> 'TABLE' AND data_type IS NOT DISTINCT FROM return_type
+         )
+         SELECT * FROM functions {filter} ORDER BY function_name, function_type, return_type"
+    );
+    let mut statements = DFParser::parse_sql(&sql)?;
+    Ok(statements.pop_front().expect("it is one statement"))
 }
 
 /// What a statement came to.
@@ -63,6 +103,13 @@ impl Runner {
         if let Some(columns) = columns::shown(&self.session, &statement).await? {
             return self.write(columns).await;
         }
+        let statement = match &statement {
+            Statement::Statement(inner) => match inner.as_ref() {
+                SqlStatement::ShowFunctions { filter } => show_functions(filter.as_ref())?,
+                _ => statement,
+            },
+            _ => statement,
+        };
         let plan = self.session.state().statement_to_plan(statement).await?;
         match plan {
             LogicalPlan::Ddl(DdlStatement::CreateExternalTable(ref table)) => {

@@ -115,6 +115,8 @@ impl Args for Sources {
                     .short('c')
                     .long("command")
                     .value_name("SQL")
+                    // A statement may begin with a comment: `-- …`.
+                    .allow_hyphen_values(true)
                     .action(ArgAction::Append)
                     .help("Run these statements; may be repeated, and mixed with -f: they run in the order given"),
             )

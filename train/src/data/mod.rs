@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 
 use self::sampler::{Row, RowSource};
 use self::vocabulary::{Ids, Interner, Vocabulary, id_type};
+use counterweight::advice::{outcome_cure, quoted};
 use counterweight::context::JobContext;
 use counterweight::error::{Context, Error, Result, invalid, suggestion};
 use counterweight::job::{Columns, Job, PropensitySource, Role, Shape, Split};
@@ -105,7 +106,10 @@ impl DataSet {
         };
         for (ids, name) in [(&chunk.users, &self.user), (&chunk.items, &self.item)] {
             if ids.null_count() > 0 {
-                invalid!("column {name:?} is NULL in some rows; leave them out with WHERE {name} IS NOT NULL");
+                invalid!(
+                    "column {name:?} is NULL in some rows; leave them out with WHERE {} IS NOT NULL",
+                    quoted(name)
+                );
             }
         }
         for row in 0..batch.num_rows() {
@@ -128,8 +132,9 @@ impl DataSet {
                 let value = value.map_or("NULL".to_owned(), |value| value.to_string());
                 invalid!(
                     "column {name:?} is {value} for {}: a propensity is above 0 and below 1; \
-                     clip it with clip_propensity({name}, 0.01), or leave the row out",
-                    pair()
+                     clip it with clip_propensity({quoted}, 0.01, 0.99) AS {quoted}, or leave the row out",
+                    pair(),
+                    quoted = quoted(name)
                 );
             }
         }
@@ -137,8 +142,9 @@ impl DataSet {
             if self.shape == Shape::Matrix && self.split == Split::Train {
                 invalid!(
                     "column {name:?} is 0 for {}: in the matrix shape the rows are the treated pairs; \
-                     leave the others out with WHERE {name} = 1, or use shape = \"log\"",
-                    pair()
+                     leave the others out with WHERE CAST({} AS INT) = 1, or use shape = \"log\"",
+                    pair(),
+                    quoted(name)
                 );
             }
             return Ok(());
@@ -152,10 +158,10 @@ impl DataSet {
         }
         if !(0.0..=1.0).contains(&outcome) {
             invalid!(
-                "column {0:?} is {outcome} for {1}: an outcome is 0 to 1; \
-                 make ratings binary with CASE WHEN {0} >= 4 THEN 1 ELSE 0 END",
+                "column {:?} is {outcome} for {}: an outcome is 0 to 1; {}",
                 self.outcome,
-                pair()
+                pair(),
+                outcome_cure(&self.outcome, self.treated.as_deref(), outcome.into())
             );
         }
         Ok(())

@@ -7,7 +7,8 @@ use datafusion::arrow::compute::{CastOptions, cast, cast_with_options};
 use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::common::HashMap;
 
-use counterweight::error::{Result, invalid};
+use counterweight::advice::quoted;
+use counterweight::error::{Context, Result, invalid};
 
 /// Distinct ids in ascending order, each with its index.
 ///
@@ -166,7 +167,8 @@ impl Interner {
     /// Adds every id, and returns their indices in order of first appearance: see [`Interner::finish`].
     pub(crate) fn intern(&mut self, ids: &Ids) -> Result<Vec<u32>> {
         if ids.null_count() > 0 {
-            invalid!("column {0:?} is NULL in some rows; leave them out with WHERE {0} IS NOT NULL", self.name);
+            let (name, quoted) = (&self.name, quoted(&self.name));
+            invalid!("column {name:?} is NULL in some rows; leave them out with WHERE {quoted} IS NOT NULL");
         }
         match (&mut self.index, ids) {
             (Index::Integers(index), Ids::Integers(ids)) => ids

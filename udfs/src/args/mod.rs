@@ -7,6 +7,7 @@ mod rows;
 mod spec;
 
 pub(crate) use call::Call;
+pub(crate) use phi::Phi;
 pub(crate) use role::Role;
 pub(crate) use rows::Rows;
 pub(crate) use spec::{Divides, Spec, is_number};

@@ -2,7 +2,7 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, Fields};
 use datafusion_common::utils::take_function_args;
 use datafusion_common::{Result, exec_err, plan_err};
-use datafusion_expr::{ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
+use datafusion_expr::{ColumnarValue, Documentation, Expr, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
 
 use super::balance_test::{wald_columns, wald_fields};
 use super::stored::{States, coerce_state};
@@ -16,8 +16,8 @@ scalar! {
     /// last week's, each given by its stored state.
     ///
     /// Gives a struct of `n_before`, `n_after`, `change` (of each element of phi, after less before), and of that
-    /// change `statistic`, `dof`, `scale`, `p_value`, `worst_component`, `worst_z`, `std_errors` and `p_values` as in
-    /// `balance_test`. NULL where a state is NULL.
+    /// change `statistic`, `dof`, `scale`, `p_value`, `worst_component`, `worst_z`, `std_errors`, `p_values` and
+    /// `untested` as in `balance_test`. NULL where a state is NULL.
     ///
     /// # Details
     /// The standard errors are those that right propensities imply. The test nearly holds even for propensities that
@@ -78,14 +78,9 @@ impl Drift {
                  give states of the same phi"
             );
         }
-        let pairwise = |a: &[f64], b: &[f64], f: fn(f64, f64) -> f64| -> Vec<f64> {
-            a.iter().zip(b).map(|(a, b)| f(*a, *b)).collect()
-        };
-        let change = pairwise(after.mean, before.mean, |after, before| after - before);
-        let [of_before, of_after] = [before, after].map(|state| state.moments_of_mean());
-        let covariance = pairwise(&of_before.0, &of_after.0, |a, b| a + b);
-        let fourth = pairwise(&of_before.1, &of_after.1, |a, b| a + b);
-        Ok(Self { n: [before.count, after.count], wald: Wald::new(&change, &covariance, &fourth), change })
+        let change = after.mean.iter().zip(before.mean).map(|(after, before)| after - before).collect();
+        let wald = Wald::new(&after.moments_of_mean().less(before.moments_of_mean()));
+        Ok(Self { n: [before.count, after.count], change, wald })
     }
 }
 

@@ -11,7 +11,7 @@ use crate::udaf::{Function, Udaf};
 
 aggregate! {
     /// What the balance functions need to know of the rows, as one value that a table can hold: a struct of `count`,
-    /// `mean`, `spread`, `second` and `fourth`.
+    /// `mean`, `spread`, `origin` and `sums`.
     ///
     /// Store one for each day and segment; `balance_merge` puts any of them together, and `bmse_of`,
     /// `balance_vector_of` and `balance_test_of` then give what a scan of all the rows would; `balance_drift` compares
@@ -19,8 +19,12 @@ aggregate! {
     ///
     /// # Details
     /// - `mean`, `spread`: the mean of `w·φ`, and the sum of the squared distances to it.
-    /// - `second`, `fourth`: the sums of the second moments and fourth cumulants that `w·φ` has if the propensities are
-    ///   right, as the lower triangles of their matrices, row by row; beyond 64 elements of φ, as their diagonals.
+    /// - `origin`: φ of one of the rows. What follows is of `y = φ − origin`, and so loses no digits where φ lies far
+    ///   from 0 beside how much it varies.
+    /// - `sums`: with `m = 1/(p(1−p))`, which is the mean of `w²` if the propensities are right, and `f = m²(m − 6)`, the
+    ///   fourth cumulant of `w` then: `Σm`, `Σw`, `Σf`; the vectors `Σmy`, `Σwy`, `Σfy`; the matrices `Σm·yₖyₗ`,
+    ///   `Σf·yₖyₗ`, `Σf·yₖ²yₗ` and `Σf·yₖ²yₗ²`. The third is whole, row by row, and the others their lower triangles;
+    ///   beyond 64 elements of φ, all are their diagonals.
     ///
     /// Source: Chan, Golub and LeVeque, *Updating formulae and a pairwise algorithm for computing sample variances*,
     /// 1979.

@@ -18,8 +18,9 @@ aggregate! {
     ///
     /// Gives a struct of `n`, `bmse`, `unbiased`, `noise_floor`, `expected_bmse` (what right propensities leave on
     /// average), `statistic`, `dof`, `scale`, `p_value`, `worst_component` (the element of phi, from 1, that is
-    /// furthest off), `worst_z` (how many standard errors it is off), and of each element of phi `std_errors` and
-    /// `p_values`. The covariance is the one that right propensities imply; the law of the statistic is a chi-squared
+    /// furthest off), `worst_z` (how many standard errors it is off), of each element of phi `std_errors` and
+    /// `p_values`, and `untested` (how many elements add nothing to the statistic: they are 0 in every row, or the others
+    /// determine them). The covariance is the one that right propensities imply; the law of the statistic is a chi-squared
     /// one, stretched by `scale` where few heavy rows decide. Beyond 64 elements of phi their covariances are not kept:
     /// the statistic is the sum of squared z, and the p-value is Bonferroni's for the worst element. NULL if no row
     /// counts.
@@ -30,6 +31,7 @@ aggregate! {
     ///   give them; the latter two are NULL for a single row.
     /// - `expected_bmse`: `Σ std_errors²`.
     /// - `statistic`, `dof`: `z̄ᵀV⁺z̄` for the mean `z̄` of `w·φ`, with `V = Σ φφᵀ/(p(1−p)) / n²`; and the rank of V.
+    ///   Where φ holds a constant, such as 1, neither depends on the unit or the origin of its other elements.
     /// - `scale`, `p_value`: the probability, if the propensities are right, of a statistic at least as large, under a
     ///   χ² law stretched by `scale` to have the statistic's variance. `scale` is 1 where no row weighs much.
     /// - `p_values`: NULL for an element of φ that is 0 in every row. Where all elements are, so is everything that
@@ -92,7 +94,7 @@ pub(super) fn test_fields() -> Fields {
 }
 
 /// The fields of [`wald_columns`].
-pub(super) fn wald_fields() -> [(&'static str, DataType); 8] {
+pub(super) fn wald_fields() -> [(&'static str, DataType); 9] {
     [
         ("statistic", DataType::Float64),
         ("dof", DataType::UInt64),
@@ -102,6 +104,7 @@ pub(super) fn wald_fields() -> [(&'static str, DataType); 8] {
         ("worst_z", DataType::Float64),
         ("std_errors", list_type()),
         ("p_values", list_type()),
+        ("untested", DataType::UInt64),
     ]
 }
 
@@ -121,7 +124,7 @@ pub(super) fn tests<'a>(groups: impl Iterator<Item = Option<Imbalance<'a>>>) -> 
 }
 
 /// `statistic` and what follows it.
-pub(super) fn wald_columns<'a>(tests: impl Iterator<Item = Option<&'a Wald>> + Clone) -> [ArrayRef; 8] {
+pub(super) fn wald_columns<'a>(tests: impl Iterator<Item = Option<&'a Wald>> + Clone) -> [ArrayRef; 9] {
     let number = |f: fn(&Wald) -> f64| numbers(tests.clone().map(|test| test.map(f)));
     [
         number(|test| test.statistic),
@@ -132,6 +135,7 @@ pub(super) fn wald_columns<'a>(tests: impl Iterator<Item = Option<&'a Wald>> + C
         number(|test| test.worst.1),
         lists(tests.clone().map(|test| Some(test?.errors.iter().copied()))),
         lists(tests.clone().map(|test| Some(test?.p_values.iter().copied()))),
+        counts(tests.clone().map(|test| Some(test?.untested))),
     ]
 }
 
@@ -146,13 +150,12 @@ struct Test {
 impl Test {
     fn new(group: Imbalance<'_>) -> Self {
         let Imbalance { count, mean, spread, .. } = group;
-        let (covariance, fourth) = group.moments_of_mean();
         Self {
             n: count,
             bmse: squared_norm(mean),
             unbiased: unbiased(count, mean, spread),
             noise_floor: noise_floor(count, spread),
-            wald: Wald::new(mean, &covariance, &fourth),
+            wald: Wald::new(&group.moments_of_mean()),
         }
     }
 }

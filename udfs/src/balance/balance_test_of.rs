@@ -1,5 +1,6 @@
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
+use datafusion_expr::Expr;
 
 use super::balance_test::{test_fields, tests};
 use super::of_state::{StateFunction, StateUdf};

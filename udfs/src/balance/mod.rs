@@ -62,10 +62,11 @@ fn imbalance(rows: &Rows<'_>) -> Weighted {
 /// The vectors `w · φ`, and what their moments are under true propensities.
 fn imbalance_terms(rows: &Rows<'_>) -> ImbalanceTerms {
     let squares = args::map2(rows.treated(), rows.propensity(), weights::expected_square);
+    let fourth = squares.iter().map(|square| square * square * (square - 6.0)).collect();
     ImbalanceTerms {
         imbalance: imbalance(rows),
-        excess: squares.iter().map(|square| square - 6.0).collect(),
-        expected: Weighted::phi(squares.into_iter().map(f64::sqrt).collect()),
+        phi: Weighted::phi(vec![1.0; rows.len()]),
+        weights: [squares, balance_weights(rows), fourth],
     }
 }
 

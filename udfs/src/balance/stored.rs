@@ -18,8 +18,8 @@ fn state_fields() -> Fields {
         ("count", DataType::UInt64),
         ("mean", list_type()),
         ("spread", DataType::Float64),
-        ("second", list_type()),
-        ("fourth", list_type()),
+        ("origin", list_type()),
+        ("sums", list_type()),
     ])
 }
 
@@ -39,8 +39,8 @@ pub(super) fn stored(state: &Imbalances) -> ArrayRef {
         counts(groups().map(|group| group.map(|group| group.count))),
         list(|group| group.mean),
         numbers(groups().map(|group| group.map(|group| group.spread))),
-        list(|group| group.second),
-        list(|group| group.fourth),
+        list(|group| group.origin),
+        list(|group| group.sums),
     ];
     structs(state_fields(), columns, groups().map(|group| group.is_some()).collect())
 }
@@ -120,19 +120,19 @@ impl<'a> States<'a> {
         if is_whole && count == 0 {
             return Ok(None);
         }
-        let [mean, second, fourth] = lists.map(|(values, _)| values);
-        match (Imbalance { count, mean, spread, second, fourth }).fitting().filter(|_| is_whole) {
+        let [mean, origin, sums] = lists.map(|(values, _)| values);
+        match (Imbalance { count, mean, spread, origin, sums }).fitting().filter(|_| is_whole) {
             Some(state) => Ok(Some(state)),
             None => exec_err!(
-                "{}: argument {} ({}) is no state of balance_state: count {count}, spread {spread}, {} means, {} second \
-                 and {} fourth moments must fit together, and hold no NULL, infinity or negative square; store the \
-                 value as it comes",
+                "{}: argument {} ({}) is no state of balance_state: count {count}, spread {spread}, {} means, an origin of \
+                 {} and {} sums must fit together, and hold no NULL, infinity or negative square; store the value as it \
+                 comes",
                 self.function,
                 self.place,
                 self.name,
                 mean.len(),
-                second.len(),
-                fourth.len()
+                origin.len(),
+                sums.len()
             ),
         }
     }

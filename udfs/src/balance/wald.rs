@@ -3,7 +3,8 @@
 use nalgebra::{DMatrix, DVector, SymmetricEigen};
 use statrs::distribution::{ChiSquared, ContinuousCDF};
 
-use crate::state::packed::{diagonal, is_full, place};
+use crate::state::packed::is_full;
+use crate::state::{Centred, MeanMoments};
 
 /// A mean beside 0, element by element and as a whole.
 #[derive(Debug)]
@@ -21,24 +22,31 @@ pub(super) struct Wald {
     pub(super) p_values: Vec<Option<f64>>,
     /// The element, from 1, whose mean is the most standard errors from 0, and how many.
     pub(super) worst: (u64, f64),
+    /// Elements that add nothing to the statistic: they are 0 in every row, or others determine them.
+    pub(super) untested: u64,
 }
 
 impl Wald {
-    /// The test of `mean`, from its covariance V and the fourth cumulants `κ(x, x, y, y)` of its elements, packed.
+    /// The test of the mean of `w·φ`, from its moments: its covariance V and its fourth cumulants.
     ///
     /// The statistic is referred to the χ² law that Box (1954) fits to it: stretched until its variance is the one that
     /// the cumulants imply, so that a few heavy rows do not pass for imbalance. That variance is exact for one element
     /// and for elements of which a row has one, such as one-hot columns; else it takes a row's `xᵀV⁺x` for
-    /// `dof/K · Σ x²/V`.
+    /// `dof/K · Σ x²/V`. Where φ holds a constant, the other elements are taken less their mean for that, which changes
+    /// nothing of what is tested.
     ///
-    /// `None` where no element varies.
-    pub(super) fn new(mean: &[f64], covariance: &[f64], fourth: &[f64]) -> Option<Self> {
-        let width = mean.len();
-        let variance = |k: usize| covariance[diagonal(width, k)];
-        let kurtosis = |k: usize| fourth[diagonal(width, k)] / variance(k) / variance(k);
-        let errors: Vec<f64> = (0..width).map(|k| variance(k).sqrt()).collect();
+    /// `None` where every element is 0 in every row.
+    pub(super) fn new(moments: &MeanMoments) -> Option<Self> {
+        let width = moments.width();
+        let centred = moments.centred();
+        let fourth = moments.plain_fourth();
+        let variances: Vec<f64> = (0..width)
+            .map(|k| centred.covariance(k, k) + centred.weight() * centred.centre[k] * centred.centre[k])
+            .collect();
+        let errors: Vec<f64> = variances.iter().map(|variance| variance.sqrt()).collect();
         let elements: Vec<usize> = (0..width).filter(|&k| errors[k] > 0.0).collect();
-        let z = |k: usize| mean[k] / errors[k];
+        let kurtosis = |k: usize| fourth(k, k) / variances[k] / variances[k];
+        let z = |k: usize| moments.value(k) / errors[k];
         let worst = elements.iter().copied().reduce(|best, k| if z(k).abs() > z(best).abs() { k } else { best })?;
         let p_values: Vec<Option<f64>> =
             (0..width).map(|k| (errors[k] > 0.0).then(|| Law::new(1, kurtosis(k)).sf(z(k) * z(k)))).collect();
@@ -50,27 +58,102 @@ impl Wald {
             errors: errors.clone(),
             worst: (worst as u64 + 1, z(worst)),
             p_values,
+            untested: (width - elements.len()) as u64,
         };
         if !is_full(width) {
             let least = test.p_values.iter().flatten().copied().fold(1.0, f64::min);
             return Some(Self { p_value: (least * elements.len() as f64).min(1.0), ..test });
         }
 
-        let correlation = DMatrix::from_fn(elements.len(), elements.len(), |i, j| {
-            let (i, j) = (elements[i], elements[j]);
-            (covariance[place(i, j)] / errors[i] / errors[j]).clamp(-1.0, 1.0)
+        let space = Space::new(&centred);
+        let (statistic, dof) = (space.squared_length(), space.dof());
+        let excess = match space.has_constant {
+            true => {
+                let varying: Vec<usize> = (0..width).filter(|&k| centred.covariance(k, k) > 0.0).collect();
+                let share = if varying.is_empty() { 0.0 } else { (dof - 1) as f64 / varying.len() as f64 };
+                let pairs = varying.iter().flat_map(|&k| varying.iter().map(move |&l| (k, l)));
+                let among: f64 = pairs
+                    .map(|(k, l)| centred.fourth(k, l) / centred.covariance(k, k) / centred.covariance(l, l))
+                    .sum();
+                let with: f64 = varying.iter().map(|&k| centred.fourth_with_weight(k) / centred.covariance(k, k)).sum();
+                let weight = centred.weight();
+                centred.fourth_of_weight() / weight / weight + 2.0 * share * with / weight + share * share * among
+            }
+            false => {
+                let pairs = elements.iter().flat_map(|&k| elements.iter().map(move |&l| (k, l)));
+                let sum: f64 = pairs.map(|(k, l)| fourth(k, l) / variances[k] / variances[l]).sum();
+                sum * (dof as f64 / elements.len() as f64).powi(2)
+            }
+        };
+        let law = Law::new(dof, excess);
+        let untested = width as u64 - dof.min(width as u64);
+        Some(Self { statistic, dof, scale: law.scale, p_value: law.sf(statistic), untested, ..test })
+    }
+}
+
+/// The space of what the elements of φ say of a row, with coordinates that have variance 1 and no correlation: the first is
+/// of the constant 1, the others are of the elements less their means.
+struct Space {
+    /// The mean, in these coordinates.
+    mean: DVector<f64>,
+    /// What no element says, where the constant 1 is no sum of elements: the direction across all of them.
+    across: Option<DVector<f64>>,
+    /// Whether an element is a constant other than 0.
+    has_constant: bool,
+}
+
+impl Space {
+    /// Neither the unit nor the origin of an element decides which directions there are: they are those of the correlation
+    /// matrix.
+    fn new(centred: &Centred) -> Self {
+        /// The share of the largest eigenvalue below which a direction varies by rounding only, as where one-hot columns
+        /// determine each other.
+        const RANK: f64 = 1e-10;
+        let width = centred.centre.len();
+        let varying: Vec<usize> = (0..width).filter(|&k| centred.covariance(k, k) > 0.0).collect();
+        let has_constant = (0..width).any(|k| centred.covariance(k, k) == 0.0 && centred.centre[k] != 0.0);
+        let deviation = |k: usize| centred.covariance(k, k).sqrt();
+        let correlation = DMatrix::from_fn(varying.len(), varying.len(), |i, j| {
+            let (k, l) = (varying[i], varying[j]);
+            (centred.covariance(k, l) / deviation(k) / deviation(l)).clamp(-1.0, 1.0)
         });
-        let z = DVector::from_iterator(elements.len(), elements.iter().map(|&k| z(k)));
-        let SymmetricEigen { eigenvectors, eigenvalues } = SymmetricEigen::new(correlation);
-        let along = eigenvectors.tr_mul(&z);
-        // Directions in which the elements determine each other, such as those of one-hot columns, vary by rounding only.
-        let least = 1e-10 * eigenvalues.max();
-        let kept = eigenvalues.iter().zip(along.iter()).filter(|(value, _)| **value > least);
-        let (statistic, dof) = kept.fold((0.0, 0), |(sum, dof), (value, z)| (sum + z * z / value, dof + 1));
-        let pairs = elements.iter().flat_map(|&i| elements.iter().map(move |&j| (i, j)));
-        let sum: f64 = pairs.map(|(i, j)| fourth[place(i, j)] / variance(i) / variance(j)).sum();
-        let law = Law::new(dof, sum * (dof as f64 / elements.len() as f64).powi(2));
-        Some(Self { statistic, dof, scale: law.scale, p_value: law.sf(statistic), ..test })
+        let scaled = |f: &dyn Fn(usize) -> f64| {
+            DVector::from_iterator(varying.len(), varying.iter().map(|&k| f(k) / deviation(k)))
+        };
+        let means = scaled(&|k| centred.value(k));
+        let spread = centred.weight().sqrt();
+        let centres = scaled(&|k| centred.centre[k]) * spread;
+
+        let (mut mean, mut across) = (vec![centred.tilt() / spread], vec![1.0]);
+        let mut has_one = has_constant;
+        if !varying.is_empty() {
+            let SymmetricEigen { eigenvectors, eigenvalues } = SymmetricEigen::new(correlation);
+            let least = RANK * eigenvalues.max();
+            for (direction, &value) in eigenvectors.column_iter().zip(&eigenvalues) {
+                if value > least {
+                    mean.push(direction.dot(&means) / value.sqrt());
+                    across.push(-direction.dot(&centres) / value.sqrt());
+                } else {
+                    // A sum of elements that does not vary: is it a constant, or 0 but for rounding?
+                    let rounding = direction.iter().zip(&centres).map(|(x, c)| (1e-8 * x.abs() + 1e-14) * c.abs());
+                    has_one |= direction.dot(&centres).abs() > rounding.sum::<f64>();
+                }
+            }
+        }
+        let across = (!has_one).then(|| DVector::from_vec(across).normalize());
+        Self { mean: DVector::from_vec(mean), across, has_constant }
+    }
+
+    fn dof(&self) -> u64 {
+        self.mean.len() as u64 - u64::from(self.across.is_some())
+    }
+
+    /// Squared length of what the elements say of the mean.
+    fn squared_length(&self) -> f64 {
+        match &self.across {
+            Some(across) => (&self.mean - across * across.dot(&self.mean)).norm_squared(),
+            None => self.mean.norm_squared(),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ mod clip_propensity;
 mod inverse_propensity_weight;
 mod log_loss;
 mod mrdr_weight;
+mod skipped_for;
 mod squared_error;
 
 use std::fmt::Debug;
@@ -38,6 +39,7 @@ functions! {
         balance_weight::{balance_weight, balance_weight_udf},
         mrdr_weight::{mrdr_weight, mrdr_weight_udf},
         clip_propensity::{clip_propensity, clip_propensity_udf},
+        skipped_for::{skipped_for, skipped_for_udf},
     }
 }
 

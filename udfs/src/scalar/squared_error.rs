@@ -1,4 +1,5 @@
 use datafusion_common::Result;
+use datafusion_expr::Expr;
 
 use super::{RowFunction, RowUdf};
 

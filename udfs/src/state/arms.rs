@@ -19,6 +19,9 @@ pub(crate) struct Arms {
     /// Σw and Σw² of each sample.
     weight: Vec<f64>,
     square: Vec<f64>,
+    /// One vector a group, end to end: the covariates of its first row. Means are less it, so that they keep their digits
+    /// where covariates lie far from 0 beside how much they vary.
+    origin: Vec<f64>,
     /// One vector a sample, end to end.
     mean: Vec<f64>,
     spread: Vec<f64>,
@@ -27,6 +30,7 @@ pub(crate) struct Arms {
 /// What is known of one covariate in one sample.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sample {
+    /// Less an origin that the samples of a group share.
     pub(crate) mean: f64,
     /// With `Σw − Σw²/Σw` in place of `n − 1`, which it is where all weights are 1; `None` where that is 0.
     pub(crate) variance: Option<f64>,
@@ -54,6 +58,10 @@ impl Arms {
             mean: self.mean[sample * self.width + k],
             variance: (degrees > 1e-12 * weight).then(|| self.spread[sample * self.width + k] / degrees),
         })
+    }
+
+    fn has_rows(&self, group: usize) -> bool {
+        self.weight[group * SAMPLES..][..SAMPLES].iter().any(|weight| *weight > 0.0)
     }
 
     fn set_width(&mut self, spec: &Spec, width: usize) -> Result<()> {
@@ -93,8 +101,14 @@ impl Arms {
         self.set_width(rows.spec, width)?;
         let mut finite = true;
         terms.values.for_each_run(rows, |start, vectors| {
-            for (i, vector) in vectors.chunks_exact(width).enumerate() {
+            for (i, vector) in vectors.chunks_exact_mut(width).enumerate() {
                 let (row, weight) = (start + i, terms.weights[start + i]);
+                let has_rows = self.has_rows(group(row));
+                let origin = &mut self.origin[group(row) * width..][..width];
+                if !has_rows {
+                    origin.copy_from_slice(vector);
+                }
+                vector.iter_mut().zip(&*origin).for_each(|(x, origin)| *x -= origin);
                 let treated = rows.treated()[row] == 1.0;
                 for (weighted, weight) in [(false, 1.0), (true, weight)] {
                     let at = sample(group(row), treated, weighted);
@@ -116,7 +130,7 @@ impl State for Arms {
 
     fn fields() -> Vec<(&'static str, DataType)> {
         let list = lists::list_of::<Float64Type>;
-        vec![("weight", list()), ("square", list()), ("mean", list()), ("spread", list())]
+        vec![("weight", list()), ("square", list()), ("origin", list()), ("mean", list()), ("spread", list())]
     }
 
     fn resize(&mut self, groups: usize) {
@@ -124,6 +138,7 @@ impl State for Arms {
         let samples = groups * SAMPLES;
         self.weight.resize(samples, 0.0);
         self.square.resize(samples, 0.0);
+        self.origin.resize(groups * self.width, 0.0);
         self.mean.resize(samples * self.width, 0.0);
         self.spread.resize(samples * self.width, 0.0);
     }
@@ -142,14 +157,22 @@ impl State for Arms {
 
     fn merge(&mut self, spec: &Spec, states: &[ArrayRef], group: impl Fn(usize) -> usize) -> Result<()> {
         let list = |part: usize| lists::read::<Float64Type>(&states[part]);
-        let rows = list(0).zip(list(1)).zip(list(2)).zip(list(3)).enumerate();
-        for (row, (((weight, square), mean), spread)) in rows.filter(|(_, ((_, mean), _))| !mean.is_empty()) {
-            let width = mean.len() / SAMPLES;
+        let rows = list(0).zip(list(1)).zip(list(2)).zip(list(3)).zip(list(4)).enumerate();
+        for (row, ((((weight, square), origin), mean), spread)) in rows.filter(|(_, ((_, mean), _))| !mean.is_empty()) {
+            let width = origin.len();
             self.set_width(spec, width)?;
+            let group = group(row);
+            let has_rows = self.has_rows(group);
+            let own = &mut self.origin[group * width..][..width];
+            if !has_rows {
+                own.copy_from_slice(origin);
+            }
+            let by: Vec<f64> = origin.iter().zip(&*own).map(|(other, own)| other - own).collect();
             for sample in 0..SAMPLES {
                 let cells = sample * width..(sample + 1) * width;
-                let at = group(row) * SAMPLES + sample;
-                self.add_sample(at, weight[sample], square[sample], &mean[cells.clone()], Some(&spread[cells]));
+                let at = group * SAMPLES + sample;
+                let mean: Vec<f64> = mean[cells.clone()].iter().zip(&by).map(|(mean, by)| mean + by).collect();
+                self.add_sample(at, weight[sample], square[sample], &mean, Some(&spread[cells]));
                 if !self.is_finite(at) {
                     return Err(spec.out_of_range());
                 }
@@ -170,6 +193,7 @@ impl State for Arms {
             groups: emitted,
             weight: first(&mut self.weight, 1),
             square: first(&mut self.square, 1),
+            origin: lists::take_rows(emit_to, self.width, &mut self.origin),
             mean: first(&mut self.mean, self.width),
             spread: first(&mut self.spread, self.width),
         }
@@ -177,11 +201,18 @@ impl State for Arms {
 
     fn arrays(self) -> Vec<ArrayRef> {
         let lists = |width: usize, values| lists::write_rows(self.groups, SAMPLES * width, values);
-        vec![lists(1, self.weight), lists(1, self.square), lists(self.width, self.mean), lists(self.width, self.spread)]
+        vec![
+            lists(1, self.weight),
+            lists(1, self.square),
+            lists::write_rows(self.groups, self.width, self.origin),
+            lists(self.width, self.mean),
+            lists(self.width, self.spread),
+        ]
     }
 
     fn size(&self) -> usize {
-        let numbers = self.weight.capacity() + self.square.capacity() + self.mean.capacity() + self.spread.capacity();
+        let numbers = self.weight.capacity() + self.square.capacity() + self.origin.capacity();
+        let numbers = numbers + self.mean.capacity() + self.spread.capacity();
         numbers * size_of::<f64>()
     }
 }

@@ -436,26 +436,32 @@ async fn stored_states_answer_for_their_rows() {
 
 #[tokio::test]
 async fn what_could_be_a_state_but_for_its_numbers_is_refused() {
-    let state = |count: &str, mean: &str, spread: &str, second: &str| {
+    let state = |count: &str, mean: &str, spread: &str, sums: &str| {
         format!(
-            "named_struct('count', {count}, 'mean', [{mean}], 'spread', {spread}, 'second', [{second}], 'fourth', [1.0])"
+            "named_struct('count', {count}, 'mean', [{mean}], 'spread', {spread}, 'origin', [{mean}], 'sums', [{sums}])"
         )
     };
-    for (count, mean, spread, second) in [
-        ("3", "", "1.0", ""),
-        ("3", "1.0, NULL", "1.0", "1.0, 0.5, 1.0"),
-        ("3", "1.0", "1.0", "NULL"),
-        ("3", "1.0", "1.0", "-1.0"),
-        ("3", "1.0", "-1.0", "1.0"),
-        ("3", "1.0", "1.0", "'Infinity'::DOUBLE"),
-        ("NULL", "1.0", "1.0", "1.0"),
+    // Of one element: the sums of the three weights, of y with each, of y² with two, of y³ and of y⁴.
+    let sound = "12.0, 2.0, -96.0, 1.0, 1.0, 1.0, 5.0, 1.0, 1.0, 1.0";
+    let sums = |from: &str, to: &str| sound.replacen(from, to, 1);
+    assert!(number(&format!("SELECT balance_test_of({})['p_value']", state("3", "1.0", "1.0", sound))).await.is_some());
+    for (count, mean, spread, sums) in [
+        ("3", "", "1.0", String::new()),
+        ("3", "1.0, NULL", "1.0", sound.to_owned()),
+        ("3", "1.0", "1.0", "12.0, 2.0".to_owned()),
+        ("3", "1.0", "1.0", sums("5.0", "NULL")),
+        ("3", "1.0", "1.0", sums("5.0", "-5.0")),
+        ("3", "1.0", "1.0", sums("12.0", "0.0")),
+        ("3", "1.0", "-1.0", sound.to_owned()),
+        ("3", "1.0", "1.0", sums("5.0", "'Infinity'::DOUBLE")),
+        ("NULL", "1.0", "1.0", sound.to_owned()),
     ] {
         for function in ["balance_merge", "bmse_of", "balance_vector_of", "balance_test_of"] {
-            let message = failure(&format!("SELECT {function}({})", state(count, mean, spread, second))).await;
+            let message = failure(&format!("SELECT {function}({})", state(count, mean, spread, &sums))).await;
             assert!(message.contains("argument 1 (state) is no state of balance_state"), "{message}");
         }
     }
-    let (many, far) = (state("9223372036854775808", "1.0", "1.0", "1.0"), state("3", "1e300", "1.0", "1.0"));
+    let (many, far) = (state("9223372036854775808", "1.0", "1.0", sound), state("3", "1e300", "1.0", sound));
     for (state, says) in [(many, "more than 64 bits can count"), (far, "the sums leave the range")] {
         let other = state.replace("1e300", "-1e300");
         let sql = format!("SELECT balance_merge(s) FROM (SELECT {state} AS s UNION ALL SELECT {other})");
@@ -466,23 +472,24 @@ async fn what_could_be_a_state_but_for_its_numbers_is_refused() {
 
 #[tokio::test]
 async fn covariances_beyond_the_variances_are_held_to_them() {
-    let state = "named_struct('count', 9, 'mean', [1e-160, 0.0], 'spread', 1.0, 'second', [1e-300, 1e300, 1e-300],
-        'fourth', [0.0, 0.0, 0.0])";
+    let mut sums = vec!["0.0"; 25];
+    (sums[0], sums[5], sums[9], sums[10], sums[11]) = ("36.0", "1e-160", "1e-300", "1e300", "1e-300");
+    let state = format!(
+        "named_struct('count', 9, 'mean', [1e-160, 0.0], 'spread', 1.0, 'origin', [0.0, 0.0], 'sums', [{}])",
+        sums.join(", ")
+    );
     let p_value = number(&format!("SELECT balance_test_of({state})['p_value']")).await.unwrap();
     assert!((0.0..=1.0).contains(&p_value), "{p_value}");
 }
 
 #[tokio::test]
 async fn what_is_no_state_is_refused() {
-    let state = "named_struct('count', 3, 'mean', [1.0, 2.0], 'spread', 1.0, 'second', [1.0, 0.5], 'fourth', [1.0])";
+    let state = "named_struct('count', 3, 'mean', [1.0, 2.0], 'spread', 1.0, 'origin', [1.0, 0.5], 'sums', [1.0])";
     for (sql, says) in [
         ("SELECT bmse_of(3)", "argument 1 (state) of bmse_of must be a state that balance_state"),
         ("SELECT balance_merge('x')", "argument 1 (state) of balance_merge must be a state"),
         ("SELECT bmse_of()", "bmse_of takes 1 argument, not 0"),
-        (
-            &format!("SELECT balance_test_of({state})"),
-            "count 3, spread 1, 2 means, 2 second and 1 fourth moments must fit",
-        ),
+        (&format!("SELECT balance_test_of({state})"), "count 3, spread 1, 2 means, an origin of 2 and 1 sums must fit"),
         (
             "SELECT balance_drift(balance_state(true, 0.5), balance_state(true, 0.5, 1, 2))",
             "argument 1 (before) has 1 elements of phi and argument 2 (after) 2: give states of the same phi",

@@ -81,6 +81,7 @@ fn calls() -> Vec<(Expr, &'static str)> {
         (balance_weight(o(), p()), "balance_weight(o, p)"),
         (mrdr_weight(o(), p()), "mrdr_weight(o, p)"),
         (clip_propensity(p(), lit(0.3), lit(0.6)), "clip_propensity(p, 0.3, 0.6)"),
+        (skipped_for(o(), e(), phi()), "skipped_for(o, e, x, y)"),
         (bmse_of(col("s")), "bmse_of(s)"),
         (bmse_of(state()), "bmse_of(balance_state(o, p, x, y))"),
         (balance_vector_of(col("s")), "balance_vector_of(s)"),

@@ -10,6 +10,7 @@ mod errors;
 mod expr_fn;
 mod fuzz;
 mod intervals;
+mod invariance;
 mod known;
 mod population;
 mod precision;
