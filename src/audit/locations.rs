@@ -1,10 +1,7 @@
 //! Where the results and metrics of audits go, and whether they can.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
-use std::path::Path;
 
-use object_store::ObjectStoreExt;
 use url::Url;
 
 use super::checks::CHECKS;
@@ -12,6 +9,7 @@ use crate::context::JobContext;
 use crate::error::{Context, Error, Result, invalid};
 use crate::job::{AuditSpec, Job};
 use crate::metrics::parse_text;
+use crate::output::{Others, probe, refuse_input};
 use crate::storage::{Storage, child, parse_url};
 
 /// Where an audit's results and metrics go.
@@ -56,15 +54,17 @@ pub(super) fn outputs_differ(job: &Job, names: &[&str]) -> Result<()> {
 pub(super) async fn try_locations(context: &JobContext, name: &str) -> Result<()> {
     let (output, metrics) = locations(&context.job.audit[name], name)?;
     if let Some(folder) = &output {
-        let file = child(folder, "audit.json")?;
-        try_to_write(&context.storage, &file).await.context(|| format!("audit.{name}.output = {folder}"))?;
+        refuse_input(&context.job, &format!("audit.{name}.output"), &folder_of(folder))?;
+        let probed = probe(&context.storage, &folder_of(folder), Others::Kept).await;
+        probed.context(|| format!("audit.{name}.output = {folder}"))?;
     }
     if let Some(url) = &metrics {
+        refuse_input(&context.job, &format!("audit.{name}.metrics"), url)?;
         if url.path().ends_with('/') {
             invalid!("audit.{name}.metrics is a folder: give the URL of one file, such as …/audit.prom");
         }
         let tried = async {
-            try_to_write(&context.storage, url).await?;
+            probe(&context.storage, url, Others::Kept).await?;
             existing_metrics(&context.storage, url).await
         };
         tried.await.context(|| format!("audit.{name}.metrics = {url}"))?;
@@ -84,70 +84,11 @@ pub(super) async fn existing_metrics(storage: &Storage, url: &Url) -> Result<Opt
     }
 }
 
-async fn try_to_write(storage: &Storage, url: &Url) -> Result<()> {
-    let (store, path) = storage.resolve(url)?;
-    match url.scheme() {
-        "http" | "https" => {
-            invalid!("nothing is written to a web server; give a path, or an s3://, gs:// or az:// URL")
-        }
-        "file" => {
-            let path = url.to_file_path().map_err(|()| Error::Invalid(format!("{url} is no path")))?;
-            tokio::task::spawn_blocking(move || try_path(&path)).await.map_err(std::io::Error::other)?
-        }
-        _ => {
-            let mut upload = store.put_multipart(&path).await?;
-            Ok(upload.abort().await?)
-        }
+/// The URL of a folder, which ends in a slash.
+fn folder_of(url: &Url) -> Url {
+    let mut folder = url.clone();
+    if !folder.path().ends_with('/') {
+        folder.set_path(&format!("{}/", folder.path()));
     }
-}
-
-/// Makes a file beside where `path` is to be, or in the nearest folder above that is there, and removes it again.
-fn try_path(path: &Path) -> Result<()> {
-    if path.is_dir() {
-        invalid!("{} is a folder", path.display());
-    }
-    let above = path.ancestors().skip(1).find(|folder| folder.exists()).unwrap_or(Path::new("/"));
-    if !above.is_dir() {
-        invalid!("{} is a file, not a folder; give another path", above.display());
-    }
-    let trial = above.join(format!(".counterweight-{}-{:?}", std::process::id(), std::thread::current().id()));
-    let tried = std::fs::File::create_new(&trial).and_then(|_| std::fs::remove_file(&trial));
-    match tried {
-        Ok(()) => Ok(()),
-        Err(error) if [ErrorKind::StorageFull, ErrorKind::QuotaExceeded].contains(&error.kind()) => Err(error.into()),
-        Err(error) => invalid!("nothing can be written in {}: {error}; give another path", above.display()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_place_is_tried_and_left_as_it_was() {
-        let folder = tempfile::tempdir().unwrap();
-        let storage = Storage::new([]);
-        let url = |name: &str| parse_url(folder.path().join(name).to_str().unwrap()).unwrap();
-        std::fs::write(folder.path().join("file"), "x").unwrap();
-        for (place, problem) in [
-            ("out/deep/audit.json", None),
-            ("file", None),
-            ("file/audit.json", Some("is a file, not a folder")),
-            (".", Some("is a folder")),
-        ] {
-            let tried = try_to_write(&storage, &url(place)).await.map_err(|error| error.to_string());
-            match problem {
-                None => tried.unwrap(),
-                Some(problem) => assert!(tried.unwrap_err().contains(problem), "{place}"),
-            }
-        }
-        let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(names, ["file"]);
-        assert_eq!(std::fs::read_to_string(folder.path().join("file")).unwrap(), "x");
-        for place in ["https://host/x", "file:///proc/counterweight/x"] {
-            let error = try_to_write(&storage, &parse_url(place).unwrap()).await.unwrap_err();
-            assert!(error.is_invalid_input(), "{place}: {error}");
-        }
-        try_to_write(&storage, &parse_url("memory:///x").unwrap()).await.unwrap();
-    }
+    folder
 }

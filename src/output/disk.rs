@@ -56,6 +56,8 @@ pub(super) fn canonical(path: &Path) -> io::Result<PathBuf> {
 pub(super) struct Staging {
     path: PathBuf,
     rooms: AtomicUsize,
+    /// Folders that were made for it, the deepest first.
+    made: Vec<PathBuf>,
     _lock: File,
     _open: mpsc::Sender<()>,
 }
@@ -63,6 +65,7 @@ pub(super) struct Staging {
 impl Staging {
     /// Makes the staging folder of `run` in `parent`, and sweeps those of dead runs there.
     pub(super) fn create(parent: &Path, run: &RunId, open: mpsc::Sender<()>) -> io::Result<Self> {
+        let made = parent.ancestors().take_while(|folder| !folder.exists()).map(Path::to_owned).collect();
         fs::create_dir_all(parent)?;
         sweep(parent);
         let path = parent.join(format!("{STAGING}{run}"));
@@ -70,7 +73,7 @@ impl Staging {
             match Self::lock(&path) {
                 Ok(Some(lock)) => {
                     LIVE.lock().push(path.clone());
-                    return Ok(Self { path, rooms: AtomicUsize::new(0), _lock: lock, _open: open });
+                    return Ok(Self { path, rooms: AtomicUsize::new(0), made, _lock: lock, _open: open });
                 }
                 Ok(None) => {}
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -141,6 +144,8 @@ impl Drop for Staging {
         if let Err(error) = fs::remove_dir_all(&self.path) {
             tracing::warn!("what was staged is left behind in {}: {error}", self.path.display());
         }
+        // Only those in which nothing was put.
+        let _ = self.made.iter().try_for_each(fs::remove_dir);
     }
 }
 

@@ -127,6 +127,7 @@ impl Outputs {
     /// # Errors
     /// Where nothing can be written there.
     pub async fn create(&self, storage: &Storage, url: &Url) -> Result<Staged> {
+        refuse_web(url)?;
         let (store, path) = storage.resolve(url)?;
         let sink = match local_path(url) {
             Some(path) => {
@@ -163,6 +164,7 @@ impl Outputs {
     /// # Errors
     /// Where it cannot be written, or holds files of others that are refused: the message names one.
     pub async fn folder(&self, storage: &Storage, url: &Url, others: Others) -> Result<OutputFolder> {
+        refuse_web(url)?;
         let alone = others == Others::Refused;
         let (store, path) = storage.resolve(url)?;
         let begun = match local_path(url) {
@@ -184,6 +186,15 @@ impl Outputs {
         folders.push(Folder { url: url.clone(), begun: begun.clone(), files: Vec::new() });
         Ok(OutputFolder { index: folders.len() - 1, url: url.clone(), begun, run: Arc::clone(&self.0) })
     }
+}
+
+fn refuse_web(url: &Url) -> Result<()> {
+    if matches!(url.scheme(), "http" | "https") {
+        invalid!(
+            "cannot write {url}: nothing is written to a web server; give a path, or an s3://, gs:// or az:// URL"
+        );
+    }
+    Ok(())
 }
 
 /// Finds out whether a folder, or where `url` does not end in `/` an object, can be written, and leaves nothing there.

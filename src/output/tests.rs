@@ -93,7 +93,7 @@ async fn nothing_is_visible_before_all_is_staged_or_after_an_error() {
             }
             Err(error) => {
                 assert!(fails && matches!(error, Error::Interrupted), "{error}");
-                assert!(tree(folder.path()).is_empty(), "nothing staged is left");
+                assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing staged is left");
             }
         }
     }
@@ -253,11 +253,16 @@ async fn places_that_cannot_be_written_are_found_at_once() {
         let error = probe(&storage, &to, Others::Refused).await.unwrap_err();
         assert!(error.to_string().contains(expected), "{path}: {error}");
     }
-    for path in ["new/", "new/x", "file"] {
+    for url in ["https://host/out/", "https://host/x", "file:///proc/counterweight/x"] {
+        let error = probe(&storage, &parse_url(url).unwrap(), Others::Kept).await.unwrap_err();
+        assert!(error.to_string().contains("cannot write"), "{error}");
+    }
+    for path in ["new/", "new/x", "new/deep/out/", "new/deep/x", "file"] {
         let to = parse_url(&format!("{}/{path}", disk.path().display())).unwrap();
         probe(&storage, &to, Others::Refused).await.unwrap();
     }
     assert_eq!(tree(disk.path()), before, "a probe leaves nothing");
+    assert_eq!(fs::read_dir(disk.path()).unwrap().count(), 2);
 }
 
 /// What a run leaves that is killed: its staging folder, without the lock.

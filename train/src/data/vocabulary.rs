@@ -8,7 +8,7 @@ use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::common::HashMap;
 
 use counterweight::advice::quoted;
-use counterweight::error::{Context, Result, invalid};
+use counterweight::error::{Result, invalid};
 
 /// Distinct ids in ascending order, each with its index.
 ///
