@@ -54,15 +54,12 @@ pub(crate) fn session_with(
         config = config.with_batch_size(batch_size);
     }
 
-    let zone = options.time_zone.as_deref().unwrap_or("UTC");
-    if zone.parse::<Tz>().is_err() {
-        invalid!(
-            "time_zone = {zone:?} is no zone; give a name such as UTC or Europe/Berlin, or an offset such as +01:00"
-        );
-    }
-    // Unset, the engine's zone is UTC. Set, its to_timestamp promises a zone that it does not give of text (55.2).
-    if zone != "UTC" {
-        config.options_mut().execution.time_zone = Some(zone.to_owned());
+    // DataFusion takes times to be UTC where no zone is set.
+    if let Some(zone) = options.time_zone.as_ref().filter(|zone| *zone != "UTC") {
+        if zone.parse::<Tz>().is_err() {
+            invalid!("time_zone = {zone:?} is no zone; give UTC, Europe/Berlin or +01:00");
+        }
+        config.options_mut().execution.time_zone = Some(zone.clone());
     }
 
     // A job reads back what it has just written: a listing must not be remembered.

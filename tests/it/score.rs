@@ -157,7 +157,7 @@ fn the_rows_of_a_query_are_scored_into_partitions() {
 fn odd_names_are_scored_inside_the_folder() {
     let folder = trained(&[]);
     let folder = folder.path();
-    for name in ["p1.csv", "p[1].csv", "..\\x.csv", "a\\..\\..\\x.csv", "a%20b#?.csv"] {
+    for name in ["p1.csv", "p[1].csv", "b..\\x.csv", "a\\..\\..\\x.csv", "a%20b#?.csv"] {
         write(folder, &format!("later/{name}"), "who,what\n3,i1\n");
     }
     let before: Vec<_> = walk(folder);
