@@ -32,7 +32,7 @@ pub use schema::{
     AdamKind, AdamSpec, AuditSpec, CheckpointSpec, Curve, DataSpec, DeviceSpec, Embeddings, EstimateFormula,
     EvaluationSpec, HeadKind, ImputedError, JobFile, Lambda, LossSpec, Method, MethodInfo, Metric, ModelKind,
     ModelSpec, OptimizerSpec, Phi, PointLoss, Population, Precision, PropensitySource, PropensitySpec, Regularizer,
-    Schedule, ScoreSpec, Shape, Split, TableSpec, TrainSpec, Unknown, methods_markdown,
+    Resume, Schedule, ScoreSpec, Shape, Split, TableSpec, TrainSpec, Unfinished, Unknown, methods_markdown,
 };
 
 /// A job whose file makes sense: what its sections say is read from it as from a [`JobFile`], and cannot be changed.

@@ -84,6 +84,24 @@ impl Storage {
         Ok(store.delete_stream(found).try_for_each(|_| ready(Ok(()))).await?)
     }
 
+    /// Removes those files of a folder, but not of the folders in it, whose names `is_ours` accepts; on a disk the folder
+    /// itself, too, once it is empty.
+    pub async fn remove_files(&self, folder: &Url, is_ours: impl Fn(&str) -> bool) -> Result<()> {
+        let (store, path) = self.resolve(folder)?;
+        for object in store.list_with_delimiter(Some(&path)).await?.objects {
+            if object.location.filename().is_some_and(&is_ours) {
+                store.delete(&object.location).await?;
+            }
+        }
+        if folder.scheme() == "file"
+            && let Ok(path) = folder.to_file_path()
+        {
+            // It may hold what is not ours, or not be there.
+            let _ = tokio::fs::remove_dir(path).await;
+        }
+        Ok(())
+    }
+
     fn store(&self, url: &Url) -> Result<Arc<dyn ObjectStore>> {
         let key = url[..Position::BeforePath].to_string();
         if let Some(store) = self.stores.read().expect("no panic holds this lock").get(&key) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use clap::Args;
 use counterweight::error::Result;
 use counterweight::experiment::{Experiment, Options, Seeds, experiment};
-use counterweight::external::Program;
+use counterweight::external::{ExternalOperator, Program};
 use counterweight::session::Bytes;
 use counterweight::storage::Storage;
 
@@ -47,6 +47,9 @@ pub(super) async fn run(global: &GlobalArgs, args: ExperimentArgs) -> Result<()>
     let mut options = Options::default();
     options.assignments.extend(global.memory_limit.map(|Bytes(bytes)| format!("session.memory_limit={bytes}")));
     options.report_only = args.report_only;
+    if file.parallel != Some(1) {
+        options.trainer = Arc::new(ExternalOperator::train().beside_others());
+    }
     options.events = Arc::new(StderrEvents);
     options.interrupt = interrupt();
     let report = experiment(&file, &Arc::new(Storage::from_env()), &options).await?;

@@ -4,10 +4,10 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use counterweight::error::Result;
-use counterweight::external::Program;
+use counterweight::external::{Program, waiting};
 
 /// Hands this process over to `counterweight-train`, which takes the same arguments.
 pub(super) fn hand_over() -> Result<()> {
     let program = Program::default().checked()?;
-    Err(Command::new(program).args(std::env::args_os().skip(1)).exec().into())
+    Err(Command::new(program).args(std::env::args_os().skip(1)).envs(waiting(false)).exec().into())
 }

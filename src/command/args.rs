@@ -108,9 +108,11 @@ impl ModelArgs {
 pub struct TrainArgs {
     #[command(flatten)]
     models: ModelArgs,
-    /// Resume an interrupted run of the same job, or train from the start where there is none
-    #[arg(long)]
-    resume: bool,
+    /// Resume an interrupted run of the same job, or train from the start where there is none; with `if-same` also where the
+    /// interrupted run was of another job or other data
+    #[arg(long, value_name = "if-same", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          value_parser = ["true", "false", "if-same"])]
+    resume: Option<String>,
     /// Show what the seconds of an epoch are spent on
     #[arg(long)]
     timing: bool,
@@ -119,8 +121,9 @@ pub struct TrainArgs {
 impl TrainArgs {
     /// The context to train in.
     pub fn context(&self, global: &GlobalArgs) -> Result<JobContext> {
-        let given = [(self.resume, "train.checkpoint.resume"), (self.timing, "train.timing")];
-        self.models.context(global, given.iter().filter(|(given, _)| *given).map(|(_, key)| format!("{key}=true")))
+        let resume = self.resume.as_ref().map(|resume| format!("train.checkpoint.resume={resume}"));
+        let timing = self.timing.then(|| "train.timing=true".to_owned());
+        self.models.context(global, resume.into_iter().chain(timing))
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod program;
 pub mod protocol;
+mod waiting;
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use tokio::process::{ChildStderr, ChildStdout, Command};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 pub use program::Program;
+pub use waiting::waiting;
 
 use self::protocol::{Message, Request, Work};
 use crate::context::JobContext;
@@ -38,17 +40,18 @@ const SHOWN_CHARS: usize = 200;
 pub struct ExternalOperator {
     name: &'static str,
     program: Program,
+    beside_others: bool,
 }
 
 impl ExternalOperator {
     /// Trains the models of `[train]`.
     pub fn train() -> Self {
-        Self { name: "train", program: Program::default() }
+        Self { name: "train", program: Program::default(), beside_others: false }
     }
 
     /// Scores the table of `[score]`.
     pub fn score() -> Self {
-        Self { name: "score", program: Program::default() }
+        Self { name: "score", program: Program::default(), beside_others: false }
     }
 
     /// The same by another executable.
@@ -56,11 +59,16 @@ impl ExternalOperator {
         Self { program, ..self }
     }
 
+    /// The same, for processes that run side by side: threads that wait for one another leave the processors to others.
+    pub fn beside_others(self) -> Self {
+        Self { beside_others: true, ..self }
+    }
+
     /// Lets a process do `work`, and gives what it found and reported.
     async fn process(&self, work: Work, context: &JobContext) -> Result<(Vec<Finding>, Option<Report>)> {
         let program = self.program.path()?;
         let mut command = Command::new(&program);
-        command.arg("operate").kill_on_drop(true);
+        command.arg("operate").envs(waiting(self.beside_others)).kill_on_drop(true);
         if let Some(threads) = context.job.session.threads {
             command.args(["--threads", &threads.to_string()]);
         }

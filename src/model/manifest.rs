@@ -98,7 +98,13 @@ impl Manifest {
         let broken = |error: serde_json::Error| Error::Invalid(format!("{url} is not a model's manifest: {error}"));
         let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(broken)?;
         match value.get("format").and_then(serde_json::Value::as_u64) {
-            Some(format) if format == u64::from(FORMAT) => serde_json::from_value(value).map_err(broken),
+            Some(format) if format == u64::from(FORMAT) => {
+                let manifest: Self = serde_json::from_value(value).map_err(broken)?;
+                if let Some(name) = manifest.files().into_iter().find(|name| !is_file_name(name)) {
+                    invalid!("{url} names {name:?}, which is no file of its folder; train the model again");
+                }
+                Ok(manifest)
+            }
             Some(format) => invalid!("{url} has format {format}, and this version reads format {FORMAT}"),
             None => invalid!("{url} is not a model's manifest: it states no format"),
         }
@@ -108,4 +114,10 @@ impl Manifest {
     pub fn files(&self) -> [&str; 3] {
         [&self.weights, &self.users.file, &self.items.file]
     }
+}
+
+/// Whether `name` is that of a file of a folder, and not a path or a URL.
+fn is_file_name(name: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    !name.is_empty() && !name.starts_with('.') && name.chars().all(is_plain)
 }

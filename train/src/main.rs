@@ -3,12 +3,14 @@
 
 mod operate;
 
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
 
 use clap::{Parser, Subcommand};
 use counterweight::command::{
     GlobalArgs, PATIENCE, PATIENCE_OF_TRAINING, ScoreArgs, TrainArgs, execute, show, start_logging,
 };
+use counterweight::external::waiting;
 use counterweight::operator::Operator;
 use counterweight_train::{ScoreOperator, TrainOperator};
 
@@ -19,11 +21,11 @@ struct Cli {
     #[command(flatten)]
     global: GlobalArgs,
     #[command(subcommand)]
-    command: Command,
+    command: Subcommands,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum Subcommands {
     Train(TrainArgs),
     Score(ScoreArgs),
     /// Work for an operator of another process: a request on standard input, messages on standard output
@@ -32,18 +34,29 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    if let Some(error) = start_anew() {
+        tracing::debug!("threads wait as libtorch has it: {error}");
+    }
     let Cli { global, command } = Cli::parse();
-    if let Command::Operate = command {
+    if let Subcommands::Operate = command {
         return operate::main(&global);
     }
     start_logging(&global);
     let patience = match command {
-        Command::Train(_) => PATIENCE_OF_TRAINING,
-        Command::Score(_) | Command::Operate => PATIENCE,
+        Subcommands::Train(_) => PATIENCE_OF_TRAINING,
+        Subcommands::Score(_) | Subcommands::Operate => PATIENCE,
     };
     execute(&global, patience, async || match command {
-        Command::Train(args) => show(&TrainOperator.run(&args.context(&global)?).await?),
-        Command::Score(args) => show(&ScoreOperator.run(&args.context(&global)?).await?),
-        Command::Operate => Ok(()),
+        Subcommands::Train(args) => show(&TrainOperator.run(&args.context(&global)?).await?),
+        Subcommands::Score(args) => show(&ScoreOperator.run(&args.context(&global)?).await?),
+        Subcommands::Operate => Ok(()),
     })
+}
+
+/// Starts this process anew with what its environment lacks: see [`waiting`]. Returns where there is nothing to add, or it
+/// cannot be done.
+fn start_anew() -> Option<std::io::Error> {
+    let variable = waiting(false)?;
+    let this = std::env::current_exe().ok()?;
+    Some(Command::new(this).args(std::env::args_os().skip(1)).envs([variable]).exec())
 }

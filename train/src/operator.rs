@@ -20,9 +20,10 @@ use crate::device::{device, device_name};
 use crate::fit::ensemble::EnsembleState;
 use counterweight::context::JobContext;
 use counterweight::error::{Context, Error, Result, invalid};
-use counterweight::job::{Split, TrainSpec};
+use counterweight::job::{Resume, Split, TrainSpec};
 use counterweight::model::{Manifest, Stop};
 use counterweight::operator::{Finding, Operator, Report};
+use counterweight::output::{Others, probe, refuse_input};
 use counterweight::storage::parse_url;
 
 /// Rows of a log that are kept in memory, and of a longer one's shuffle buffer: 24 bytes each.
@@ -49,7 +50,7 @@ impl Operator for TrainOperator {
         let start = Instant::now();
         let spec = section(context)?;
         let device = device(context.job.device)?;
-        let output = output(context, spec)?;
+        let output = output(context, spec).await?;
         let (train, data) = Sets::plan(context, spec).await?.read(context.job.population.shape).await?;
         let record = data.record();
         let unknown = [Split::Validation, Split::Test].map(|split| data.unknown(split));
@@ -61,7 +62,7 @@ impl Operator for TrainOperator {
         let run = Run::new(&context.job, &device_name(device), &record, names)?;
         let every = Duration::from_secs(spec.checkpoint.every_seconds);
         let mut checkpoints = Checkpoints::open(&context.storage, &output, run.clone(), every).await?;
-        if spec.checkpoint.resume && checkpoints.epochs().is_none() {
+        if spec.checkpoint.resume != Resume::No && checkpoints.epochs().is_none() {
             let manifest = Manifest::read(&context.storage, &output).await.ok();
             if let Some(manifest) = manifest.filter(|manifest| run.has_made(manifest)) {
                 checkpoints.remove().await;
@@ -95,7 +96,7 @@ impl Operator for TrainOperator {
             let before = Manifest::read(&context.storage, &output).await;
             if before.is_ok_and(|before| before.training.stop.is_good()) {
                 let kept = || {
-                    format!("the finished model at {output} is kept; --resume goes on from this run's last checkpoint")
+                    format!("the finished model at {output} is kept; --resume goes on from the last epoch of this run")
                 };
                 return match stop {
                     Stop::Diverged(divergence) => Err(divergence).context(kept),
@@ -119,20 +120,26 @@ async fn validate(context: &JobContext) -> Result<()> {
     let spec = section(context)?;
     device(context.job.device)?;
     Sets::plan(context, spec).await?;
-    output(context, spec).map(drop)
+    output(context, spec).await.map(drop)
 }
 
 /// The state that an unfinished run kept, where it is to be resumed.
 async fn unfinished(spec: &TrainSpec, checkpoints: &mut Checkpoints, device: Device) -> Result<Option<EnsembleState>> {
     match (spec.checkpoint.resume, checkpoints.epochs()) {
-        (true, Some(epoch)) => tracing::info!(epoch, "resuming after the last epoch of an unfinished run"),
-        (true, None) => tracing::info!("no unfinished run: training from the start"),
-        (false, Some(epoch)) => {
+        (Resume::No, None) => return Ok(None),
+        (Resume::No, Some(epoch)) => {
             tracing::info!(epoch, "training from the start; --resume would resume an unfinished run");
+            return Ok(None);
         }
-        (false, None) => {}
+        (_, None) => tracing::info!("no unfinished run: training from the start"),
+        (_, Some(_)) => {}
     }
-    if spec.checkpoint.resume { checkpoints.load(spec, device).await } else { Ok(None) }
+    let epoch = checkpoints.epochs();
+    let state = checkpoints.load(spec, device).await?;
+    if let (Some(epoch), Some(_)) = (epoch, &state) {
+        tracing::info!(epoch, "resuming after the last epoch of an unfinished run");
+    }
+    Ok(state)
 }
 
 /// The report of a run that has nothing left to do.
@@ -154,12 +161,10 @@ fn section(context: &JobContext) -> Result<&TrainSpec> {
     }
 }
 
-/// The output folder.
-fn output(context: &JobContext, spec: &TrainSpec) -> Result<Url> {
-    let url = parse_url(&spec.output).context(|| "train.output")?;
-    if matches!(url.scheme(), "http" | "https") {
-        invalid!("train.output = {:?}: models are written to a path, or to s3://, gs:// or az://", spec.output);
-    }
-    context.storage.resolve(&url).context(|| "train.output")?;
+/// The output folder, which can be written.
+async fn output(context: &JobContext, spec: &TrainSpec) -> Result<Url> {
+    let url = parse_url(&format!("{}/", spec.output.trim_end_matches('/'))).context(|| "train.output")?;
+    refuse_input(&context.job, "train.output", &url)?;
+    probe(&context.storage, &url, Others::Kept).await.context(|| "train.output")?;
     Ok(url)
 }

@@ -943,7 +943,7 @@ fn ensemble(sampler: &dyn Sampler, job: &Job, point: &mut Checkpoints, interrupt
     let state = state.unwrap_or_else(|| EnsembleState::new(spec, models(spec)));
     let (interrupt, mut epochs) = (CancellationToken::new(), 0);
     let report = |finished: &[Fitted], state: &TrainingState| {
-        runtime.block_on(point.save(finished, state)).unwrap();
+        runtime.block_on(point.save(finished, state, false)).unwrap();
         epochs += 1;
         if epochs == interrupt_after {
             interrupt.cancel();

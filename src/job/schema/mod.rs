@@ -22,7 +22,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use audit::AuditSpec;
-pub use checkpoint::CheckpointSpec;
+pub use checkpoint::{CheckpointSpec, Resume};
 pub use data::{DataSpec, Split};
 pub use device::DeviceSpec;
 pub use evaluation::{EvaluationSpec, Metric};
@@ -33,7 +33,7 @@ pub use model::{Embeddings, HeadKind, ModelKind, ModelSpec};
 pub use optimizer::{AdamKind, AdamSpec, OptimizerSpec};
 pub use population::{Population, Shape};
 pub use propensity::{PropensitySource, PropensitySpec};
-pub use score::{ScoreSpec, Unknown};
+pub use score::{ScoreSpec, Unfinished, Unknown};
 pub use table::TableSpec;
 pub use train::{Precision, TrainSpec};
 

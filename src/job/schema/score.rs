@@ -23,6 +23,9 @@ pub struct ScoreSpec {
     /// What an unknown user or item gets.
     #[serde(default)]
     pub unknown: Unknown,
+    /// What a model gets whose training was interrupted or diverged.
+    #[serde(default)]
+    pub unfinished: Unfinished,
     /// Whether to write the φ that the model was trained with: a column `phi` of vectors.
     #[serde(default)]
     pub phi: bool,
@@ -37,4 +40,15 @@ pub enum Unknown {
     Error,
     /// The mean embedding and bias of those known.
     Average,
+}
+
+/// What is done with a model whose training did not come to its end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unfinished {
+    /// It is refused.
+    #[default]
+    Error,
+    /// It is used, with a warning.
+    Warn,
 }

@@ -20,7 +20,7 @@ use crate::artifact::model_folder::{
 use crate::fit::ensemble::EnsembleState;
 use crate::fit::trainer::{Fitted, TrainingState};
 use counterweight::error::{Context, Error, Result, invalid};
-use counterweight::job::{Job, TrainSpec, settings_of};
+use counterweight::job::{Job, Resume, TrainSpec, settings_of};
 use counterweight::model::{DataRecord, EpochRecord, Manifest, Stop};
 use counterweight::output::Outputs;
 use counterweight::storage::{Storage, child};
@@ -134,6 +134,15 @@ pub(crate) struct Checkpoints {
     files: BTreeSet<String>,
     /// The members whose files are among them.
     finished: Vec<Finished>,
+    /// The last epoch, where it is yet to be written.
+    pending: Option<Encoded>,
+}
+
+/// A checkpoint, and the contents of its files.
+#[derive(Debug)]
+struct Encoded {
+    checkpoint: Checkpoint,
+    files: BTreeMap<String, Vec<u8>>,
 }
 
 impl Checkpoints {
@@ -154,6 +163,10 @@ impl Checkpoints {
                 );
                 None
             }
+            Ok(Some(state)) if !state.files().iter().all(|name| is_of_checkpoint(name)) => {
+                tracing::warn!("{url} names files that are none of a run's, and is ignored");
+                None
+            }
             Ok(state) => state,
             Err(error) => {
                 tracing::warn!("{url} is not the state of a run, and is ignored: {error}");
@@ -162,7 +175,7 @@ impl Checkpoints {
         };
         let files = found.iter().flat_map(Checkpoint::files).collect();
         let (storage, since, finished) = (Arc::clone(storage), Instant::now(), Vec::new());
-        Ok(Self { storage, folder, run, every, since, found, files, finished })
+        Ok(Self { storage, folder, run, every, since, found, files, finished, pending: None })
     }
 
     /// The epochs done by the unfinished run that was found, of all members.
@@ -171,7 +184,8 @@ impl Checkpoints {
         self.found.as_ref().map(|state| of_finished(state) + state.history.len())
     }
 
-    /// The state that was found; none where there was none.
+    /// The state that was found; none where there was none, or where it is of another run and only the same one is to be
+    /// resumed.
     ///
     /// # Errors
     /// Where it is of another run, or has more epochs than this one is to have; where a file is missing or damaged.
@@ -181,7 +195,17 @@ impl Checkpoints {
         // Members that are done would have been longer or shorter, too.
         let may_differ = if found.finished.is_empty() { &LENGTH[..] } else { &[] };
         if let Some(difference) = found.run.difference(&self.run, may_differ) {
-            invalid!("{what}: {difference}; give it what it began with, or train anew without --resume");
+            if spec.checkpoint.resume == Resume::IfSame {
+                tracing::warn!(
+                    "training starts anew, and does not resume the run whose state is at {}: {difference}",
+                    self.folder
+                );
+                return Ok(None);
+            }
+            invalid!(
+                "{what}: {difference}; give it what it began with, train anew without --resume, or say \
+                 --resume=if-same (train.checkpoint.resume = \"if-same\"), which then starts anew by itself"
+            );
         }
         let (done, epochs) = (found.history.len(), spec.optimizer.epochs);
         if done > epochs {
@@ -206,11 +230,34 @@ impl Checkpoints {
         Ok(Some(EnsembleState { finished, current: state }))
     }
 
-    /// Writes `state` of a member, with those that are `finished`, if it is time.
-    pub(crate) async fn save(&mut self, finished: &[Fitted], state: &TrainingState) -> Result<()> {
-        let Some((best_epoch, best)) = state.best.as_ref().filter(|_| self.since.elapsed() >= self.every) else {
+    /// Writes `state` of a member, with those that are `finished`, if it is time or has to be `now`. That of an epoch which
+    /// took long is kept in memory until then, for [`Self::flush`].
+    pub(crate) async fn save(&mut self, finished: &[Fitted], state: &TrainingState, now: bool) -> Result<()> {
+        self.pending = None;
+        let is_due = now || self.since.elapsed() >= self.every;
+        if !is_due && state.is_quick() {
             return Ok(());
-        };
+        }
+        let Some(encoded) = self.encode(finished, state)? else { return Ok(()) };
+        match is_due {
+            true => self.write(encoded).await,
+            false => {
+                self.pending = Some(encoded);
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes the last epoch, if it has not been written: training ends before its time.
+    pub(crate) async fn flush(&mut self) -> Result<()> {
+        match self.pending.take() {
+            Some(encoded) => self.write(encoded).await,
+            None => Ok(()),
+        }
+    }
+
+    fn encode(&self, finished: &[Fitted], state: &TrainingState) -> Result<Option<Encoded>> {
+        let Some((best_epoch, best)) = &state.best else { return Ok(None) };
         let mut moments = BTreeMap::new();
         for (model, adam) in state.optimizers.named() {
             moments.extend(adam.state().map(|(part, tensor)| (format!("{model}.{part}"), tensor)));
@@ -227,7 +274,7 @@ impl Checkpoints {
             members.push(Finished { best_epoch, models: name.clone(), stop, history });
             new.push((name, bytes));
         }
-        let written = Checkpoint {
+        let checkpoint = Checkpoint {
             format: FORMAT,
             best_epoch: *best_epoch,
             models: models.0.clone(),
@@ -239,7 +286,10 @@ impl Checkpoints {
         };
 
         new.extend([models, best, optimizers]);
-        let new: BTreeMap<_, _> = new.into_iter().collect();
+        Ok(Some(Encoded { checkpoint, files: new.into_iter().collect() }))
+    }
+
+    async fn write(&mut self, Encoded { checkpoint: written, files: new }: Encoded) -> Result<()> {
         let new = new.into_iter().filter(|(name, _)| !self.files.contains(name));
         Outputs::write(async |outputs| self.stage(new, &written, &outputs).await).await?;
         let files = written.files();
@@ -266,8 +316,15 @@ impl Checkpoints {
 
     /// Removes the state of a run that has ended, with what killed runs may have left beside it.
     pub(crate) async fn remove(self) {
-        if let Err(error) = self.storage.remove_folder(&self.folder).await {
+        let is_ours = |name: &str| name == STATE || is_of_checkpoint(name);
+        if let Err(error) = self.storage.remove_files(&self.folder, is_ours).await {
             tracing::warn!("the state of the run, which has ended, is left behind at {}: {error}", self.folder);
         }
     }
+}
+
+/// Whether a checkpoint's file may be called so: after its content.
+fn is_of_checkpoint(name: &str) -> bool {
+    let hash = ["models-", "optimizers-"].iter().find_map(|stem| name.strip_prefix(stem)?.strip_suffix(".safetensors"));
+    hash.is_some_and(|hash| !hash.is_empty() && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }

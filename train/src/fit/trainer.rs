@@ -20,6 +20,9 @@ use counterweight::error::{Error, Result, invalid};
 use counterweight::job::{Lambda, LossSpec, TrainSpec};
 use counterweight::model::{Divergence, EpochRecord, Stop, is_better};
 
+/// Seconds of an epoch that is rather ended than given up when training is interrupted.
+const QUICK: f64 = 2.0;
+
 /// The outcome of training a member.
 #[derive(Debug)]
 pub struct Fitted {
@@ -70,6 +73,11 @@ impl TrainingState {
         }
     }
 
+    /// Whether an epoch takes so little time that an interrupt lets it end.
+    pub(crate) fn is_quick(&self) -> bool {
+        self.history.last().is_some_and(|record| record.seconds < QUICK)
+    }
+
     /// λ of the next epoch.
     fn lambda(&self, spec: &LossSpec) -> f64 {
         match spec.lambda {
@@ -95,10 +103,11 @@ impl TrainingState {
         let mut watch = Stopwatch::new(spec.timing, self.models.propensity.table().device());
         let epoch = self.history.len() + 1;
         let lambda = self.lambda(&spec.loss);
+        let gives_up = !self.is_quick();
         let (mut log, mut moments) = (StepLog::new(epoch), Vec::new());
         for batch in sampler.epoch(first_epoch(self.member) + epoch) {
-            if interrupt.is_cancelled() {
-                break;
+            if gives_up && interrupt.is_cancelled() {
+                return Ok(Some(Stop::Interrupted { epoch }));
             }
             let batch = batch?;
             watch.lap(|timing| &mut timing.data);
@@ -107,7 +116,7 @@ impl TrainingState {
                 ControlFlow::Break(divergence) => return Ok(Some(Stop::Diverged(divergence))),
             }
         }
-        if interrupt.is_cancelled() {
+        if gives_up && interrupt.is_cancelled() {
             return Ok(Some(Stop::Interrupted { epoch }));
         }
         let (losses, gradient_norms) = match log.means() {
@@ -211,6 +220,9 @@ pub fn fit(
             break stop;
         }
         report(&state);
+        if interrupt.is_cancelled() && state.ended(spec).is_none() {
+            break Stop::Interrupted { epoch: state.history.len() + 1 };
+        }
     };
     match (state.best, stop) {
         (Some((best_epoch, models)), stop) => Ok(Fitted { models, best_epoch, history: state.history, stop }),

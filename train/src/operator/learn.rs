@@ -22,7 +22,7 @@ use crate::propensity::naive_bayes::NaiveBayes;
 use counterweight::context::JobContext;
 use counterweight::error::{Error, Result, invalid};
 use counterweight::events::Event;
-use counterweight::job::{Job, Metric, PropensitySource, Shape, Split, TrainSpec};
+use counterweight::job::{Job, Method, Metric, PropensitySource, Shape, Split, TrainSpec};
 use counterweight::model::{Fingerprint, MemberRecord, Metrics, TrainingRecord};
 
 /// What training gave.
@@ -49,6 +49,7 @@ pub(super) fn learn(
         invalid!("{} is missing", Split::Validation);
     };
     check_defined(spec.evaluation.metric, &validation)?;
+    check_untreated(job, spec, &training.fingerprint)?;
     let begins = state.is_none();
     let (users, items) = (training.users.len(), training.items.len());
     let mut state =
@@ -86,12 +87,18 @@ pub(super) fn learn(
             let (member, record) = (finished.len(), Box::new(record.clone()));
             context.events.emit(Event::Epoch { member, members, epochs, record });
         }
-        if let Err(error) = runtime.block_on(checkpoints.save(finished, state)) {
+        let now = context.interrupt.is_cancelled();
+        if let Err(error) = runtime.block_on(checkpoints.save(finished, state, now)) {
             tracing::warn!("cannot write a checkpoint of this epoch: {error}");
         }
     };
     let ensemble = fit_ensemble(spec, job.seed, state, &*sampler, &validation, &context.interrupt, report)?;
     let Ensemble { members, stop } = ensemble;
+    if !stop.is_good()
+        && let Err(error) = runtime.block_on(checkpoints.flush())
+    {
+        tracing::warn!("cannot write a checkpoint of the last epoch: {error}");
+    }
     let of_only = if let [only] = &members[..] { Some(only.best().validation.clone()) } else { None };
     let parts = members
         .into_iter()
@@ -186,6 +193,20 @@ fn check_defined(metric: Metric, validation: &EvaluationSet) -> Result<()> {
         ),
         _ => Ok(()),
     }
+}
+
+/// Refuses a log in which every row is treated: propensities learned from it would all be 1.
+fn check_untreated(job: &Job, spec: &TrainSpec, log: &Fingerprint) -> Result<()> {
+    let needs = job.population.shape == Shape::Log && spec.loss.method != Method::Naive;
+    if needs && log.rows > 0 && log.treated == log.rows {
+        invalid!(
+            "train.data.train: all {} rows are treated, and in a log the untreated ones are rows, too: give every \
+             exposure, not only those that were clicked; or set population.shape = \"matrix\" where the population is all \
+             users × items",
+            log.rows
+        );
+    }
+    Ok(())
 }
 
 /// A training thread that panicked: libtorch reports exhausted memory in this way.

@@ -17,7 +17,8 @@ use crate::artifact::model_folder::TrainedModel;
 use crate::device::device;
 use counterweight::context::JobContext;
 use counterweight::error::{Context, Error, Result, invalid, suggestion};
-use counterweight::job::ScoreSpec;
+use counterweight::job::{ScoreSpec, Unfinished};
+use counterweight::model::Stop;
 use counterweight::operator::{Finding, Operator, Report};
 use counterweight::output::{Others, OutputFolder, Outputs, Staged, probe, refuse_input};
 use counterweight::storage::parse_url;
@@ -61,6 +62,7 @@ impl Operator for ScoreOperator {
         let spec = section(context)?;
         let plan = plan(context, spec).await?;
         let model = TrainedModel::read(&context.storage, &plan.model, device(context.job.device)?).await?;
+        refuse_unfinished(&model, &plan.model, spec.unfinished)?;
         let scorer = Arc::new(Scorer::new(model, &context.job.columns, spec)?);
         let written = Outputs::write(async |outputs| {
             let folder =
@@ -128,6 +130,23 @@ async fn plan(context: &JobContext, spec: &ScoreSpec) -> Result<Plan> {
         (None, None) => invalid!("score.table is missing: name one of [tables], or give a score.query"),
     };
     Ok(Plan { input, output, model })
+}
+
+/// Refuses a model whose training did not come to its end, unless it may be used.
+fn refuse_unfinished(model: &TrainedModel, folder: &Url, unfinished: Unfinished) -> Result<()> {
+    let how = match &model.manifest.training.stop {
+        Stop::Epochs | Stop::Patience => return Ok(()),
+        Stop::Interrupted { epoch } => format!("was interrupted at epoch {epoch}"),
+        Stop::Diverged(divergence) => format!("diverged at epoch {}", divergence.epoch),
+    };
+    if unfinished == Unfinished::Error {
+        invalid!(
+            "the training of the model at {folder} {how}: end it with `counterweight train --resume`, or set \
+             score.unfinished = \"warn\" to use the best models so far"
+        );
+    }
+    tracing::warn!("the training of the model at {folder} {how}; its best models so far are used");
+    Ok(())
 }
 
 /// The folder that a job's scored rows go to.
