@@ -6,6 +6,7 @@ use counterweight::command::{GlobalArgs, JobArgs, print, show};
 
 /// Audit the propensities of a job's tables: balance, weights, calibration, estimates
 #[derive(Debug, Args)]
+#[command(mut_arg("job", |job| job.required(false).required_unless_present("list")))]
 pub(super) struct AuditArgs {
     #[command(flatten)]
     job: Option<JobArgs>,

@@ -33,11 +33,11 @@ impl Function for Smd {
     const EXAMPLE: &'static str = "> SELECT s['raw'] AS raw, s['weighted'] AS weighted
   FROM (SELECT smd(clicked, p, age) AS s
         FROM (VALUES (1, 0.5, 30.0), (1, 0.8, 20.0), (0, 0.5, 40.0), (0, 0.2, 10.0)) AS log (clicked, p, age));
-+-----+---------------------+
-| raw | weighted            |
-+-----+---------------------+
-| 0.0 | -0.1459512766231559 |
-+-----+---------------------+";
++-----+--------------------+
+| raw | weighted           |
++-----+--------------------+
+| 0.0 | -0.145951276623156 |
++-----+--------------------+";
 
     const RELATED: &'static [&'static str] = &["variance_ratio", "ks", "balance_vector"];
 

@@ -230,6 +230,11 @@ impl Planned {
         let (result, expected) = (fields(result), fields(expected));
         assert_eq!(result.len(), expected.len(), "{what}: {}", self.call);
         for ((name, actual), (_, wanted)) in result.iter().zip(&expected) {
+            // Which row is the origin, and so the sums, is left to chance: what is told by them is compared, as
+            // `balance_test`.
+            if ["origin", "sums"].contains(&name.as_str()) {
+                continue;
+            }
             // The rank of a covariance, and what is divided by it, are not determined where elements hardly differ.
             let of_rank = OF_RANK.contains(&name.as_str());
             if of_rank && kind.is_extreme() {

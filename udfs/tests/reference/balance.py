@@ -46,7 +46,9 @@ for names, columns in [("x, y, z", (x, y, z)), ("1, x", (np.ones(ROWS), x)), ("y
     mean = (w[:, None] * phi).mean(axis=0)
     covariance = (phi * second[:, None]).T @ phi / ROWS**2
     statistic = mean @ np.linalg.solve(covariance, mean)
-    part = (phi**2 / np.diag(covariance)).sum(axis=1) / ROWS**2
+    # Where phi holds a constant, the part of a row in the statistic is taken of the others less their mean.
+    basis = phi - np.where(np.ptp(phi, axis=0) > 0, second @ phi / second.sum(), 0) if names.startswith("1") else phi
+    part = (basis**2 / (second @ basis**2)).sum(axis=1)
     scale = max(1, 1 + ((fourth - 3 * second**2) * part**2).sum() / (2 * dof))
     call = f"balance_test(o, p, {names})"
     figure(f"{call}['statistic']", statistic, f"numpy {version('numpy')}, linalg.solve")
