@@ -96,6 +96,7 @@ impl Storage {
         if folder.scheme() == "file"
             && let Ok(path) = folder.to_file_path()
         {
+            crate::output::sweep(&path);
             // It may hold what is not ours, or not be there.
             let _ = tokio::fs::remove_dir(path).await;
         }

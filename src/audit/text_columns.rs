@@ -72,6 +72,10 @@ async fn look(frame: &DataFrame, column: Expr, name: &str, query: &str) -> Resul
             "not all of it is numbers, such as {other:?}: correct that, or make it NULL with \
              TRY_CAST({quoted} AS DOUBLE) AS {quoted} in {query}"
         ),
+        (None, []) if flags + numbers == 0 => format!(
+            "no row has a value that would tell its type: CAST({quoted} AS DOUBLE) AS {quoted} in {query}, or a schema for \
+             its table"
+        ),
         (None, []) if all_flags => {
             format!("all of it is true or false: CAST({quoted} AS BOOLEAN) AS {quoted} in {query}")
         }

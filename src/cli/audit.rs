@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 use clap::{Args, ValueEnum};
 use counterweight::audit::{AuditOperator, CHECKS};
 use counterweight::error::{Error, Result};
@@ -6,10 +8,13 @@ use counterweight::command::{GlobalArgs, JobArgs, print, show};
 
 /// Audit the propensities of a job's tables: balance, weights, calibration, estimates
 #[derive(Debug, Args)]
-#[command(mut_arg("job", |job| job.required(false).required_unless_present("list")))]
 pub(super) struct AuditArgs {
-    #[command(flatten)]
-    job: Option<JobArgs>,
+    /// The job file
+    #[arg(value_name = "JOB", required_unless_present = "list")]
+    job: Option<PathBuf>,
+    /// Set a key of the job, such as `vars.dir=/data` or `seed=3`; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", requires = "job")]
+    set: Vec<String>,
     /// Run only the audit `[audit.NAME]`; may be repeated
     #[arg(long, value_name = "NAME")]
     audit: Vec<String>,
@@ -35,7 +40,7 @@ pub(super) async fn run(global: &GlobalArgs, args: AuditArgs) -> Result<()> {
     let Some(job) = args.job else {
         return print(&CHECKS.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
     };
-    let context = job.context(global)?;
+    let context = JobArgs { job, set: args.set }.context(global)?;
     let operator = AuditOperator { audits: args.audit };
     if args.list {
         return print(&operator.list(&context.job)?);

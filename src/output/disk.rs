@@ -150,7 +150,7 @@ impl Drop for Staging {
 }
 
 /// Removes what dead runs have left in staging folders of `parent`, and where they say that they have put it.
-fn sweep(parent: &Path) {
+pub(crate) fn sweep(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let run = name.to_str().and_then(|name| RunId::parse(name.strip_prefix(STAGING)?));

@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use url::Url;
 
-pub(crate) use self::disk::abandon;
+pub(crate) use self::disk::{abandon, sweep};
 pub use self::manifest::{MANIFEST, Manifest, ManifestFile, head, list};
 pub use self::overlap::refuse_input;
 pub use self::parquet::{parquet_bytes, parquet_properties};

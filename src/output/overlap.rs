@@ -75,7 +75,7 @@ impl Place {
 /// The parts of a URL's path after its store, of a canonical path on a disk.
 fn parts(url: &Url) -> Result<Vec<String>> {
     if let Some(path) = local_path(url) {
-        let path = canonical(&path)?;
+        let path = canonical(&path).unwrap_or(path);
         return Ok(path.iter().skip(1).map(|part| part.to_string_lossy().into_owned()).collect());
     }
     let store = url[..url::Position::BeforePath].to_owned();

@@ -200,9 +200,9 @@ fn check_untreated(job: &Job, spec: &TrainSpec, log: &Fingerprint) -> Result<()>
     let needs = job.population.shape == Shape::Log && spec.loss.method != Method::Naive;
     if needs && log.rows > 0 && log.treated == log.rows {
         invalid!(
-            "train.data.train: all {} rows are treated, and in a log the untreated ones are rows, too: give every \
-             exposure, not only those that were clicked; or set population.shape = \"matrix\" where the population is all \
-             users × items",
+            "train.data.train: every element of the population is treated, in all {} rows; in a log untreated rows are \
+             needed, too: give every exposure, not only those that were clicked, or set population.shape = \"matrix\" where \
+             the population is all users × items",
             log.rows
         );
     }
