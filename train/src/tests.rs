@@ -568,7 +568,7 @@ async fn bad_input_is_named_with_its_cure() {
         (vec![validation("SELECT 'new' AS u, i, o, r FROM uniform")], &["no treated row to evaluate", "unknown"]),
         (vec![validation("SELECT 1 AS u, i, o, r FROM uniform")], &["\"u\" is integers", "text"]),
         (matrix("SELECT * FROM pairs UNION ALL SELECT * FROM pairs"), &["(user user-0, item 0)", "GROUP BY"]),
-        (matrix("SELECT * FROM log"), &["\"o\" is 0", "WHERE o = 1"]),
+        (matrix("SELECT * FROM log"), &["\"o\" is 0", "WHERE CAST(\"o\" AS INT) = 1"]),
         (
             [matrix("SELECT * FROM pairs"), vec!["population.items=SELECT i FROM pairs WHERE i < 7".into()]].concat(),
             &["\"i\" holds 7", "population.items"],

@@ -238,7 +238,10 @@ mod tests {
             Field::new(column.name, data_type, true)
         };
         for check in CHECKS {
-            let sound: Vec<_> = check.columns.iter().map(|column| of_kind(column, column.kind)).collect();
+            let is_read = |name: &&str| check.columns.iter().any(|column| column.name == *name);
+            let only_hidden = check.hidden.iter().copied().filter(|name| !is_read(name));
+            let mut sound: Vec<_> = check.columns.iter().map(|column| of_kind(column, column.kind)).collect();
+            sound.extend(only_hidden.map(|name| Field::new(name, DataType::Int64, true)));
             check.verify(&Schema::new(sound.clone())).unwrap();
             for (at, column) in check.columns.iter().enumerate() {
                 let refused = |fields: Vec<Field>| {
