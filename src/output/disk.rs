@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -43,8 +43,13 @@ pub(super) fn local_path(url: &Url) -> Option<PathBuf> {
 /// The path with every symbolic link followed, as far as it exists.
 pub(super) fn canonical(path: &Path) -> io::Result<PathBuf> {
     match path.canonicalize() {
-        Err(error) if error.kind() == ErrorKind::NotFound => match (path.parent(), path.file_name()) {
-            (Some(parent), Some(name)) => Ok(canonical(parent)?.join(name)),
+        Err(error) if error.kind() == ErrorKind::NotFound => match (path.parent(), path.components().next_back()) {
+            (Some(parent), Some(Component::Normal(name))) => Ok(canonical(parent)?.join(name)),
+            (Some(parent), Some(Component::ParentDir)) => {
+                let mut folder = canonical(parent)?;
+                folder.pop();
+                Ok(folder)
+            }
             _ => Err(error),
         },
         path => path,
@@ -305,11 +310,16 @@ fn read_manifest(folder: &Path) -> Result<Option<Manifest>> {
     }
 }
 
-/// Every file below `folder` that is not in a hidden folder, by its path from there.
+/// Every file below `folder`, by its path from there. With those that are `hidden` also every empty folder, which is
+/// somebody's, too; else neither hidden files nor those in hidden folders.
 fn files_below(folder: &Path, hidden: bool) -> io::Result<Vec<String>> {
     let mut files = Vec::new();
     let mut open = vec![folder.to_owned()];
     while let Some(next) = open.pop() {
+        let below = next.strip_prefix(folder).unwrap_or(&next).to_string_lossy().into_owned();
+        if hidden && !below.is_empty() && fs::read_dir(&next)?.next().is_none() {
+            files.push(below);
+        }
         for entry in fs::read_dir(&next)? {
             let entry = entry?;
             let is_hidden = entry.file_name().to_string_lossy().starts_with(['.', '_']);

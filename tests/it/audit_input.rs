@@ -183,7 +183,7 @@ fn series_of_others_stay_in_a_metrics_file() {
 fn what_cannot_be_written_is_found_before_anything_is_read() {
     for (keys, says) in [
         ("output = 'https://host/out'", "nothing is written to a web server"),
-        ("output = 'log.csv/out'", "a part of its path is a file"),
+        ("output = 'log.csv/out'", "lies where tables.log is read from"),
         ("output = '/proc/counterweight/out'", "cannot write file:///proc/counterweight/out"),
         ("metrics = 'log.csv'", "holds no metrics, and it is left as it is"),
         ("output = 'out'\nmetrics = 'out/balance.json'", "audit.main writes its results to"),

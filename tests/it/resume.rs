@@ -161,7 +161,8 @@ fn a_killed_run_resumes_to_the_result_of_an_unbroken_one() {
             std::fs::read(model(name).join(manifest["weights"].as_str().unwrap())).unwrap()
         };
         assert_eq!(weights("killed"), weights("unbroken"), "{layout}");
-        assert!(!model("killed").join("resume").exists(), "{layout}: the state goes once a run has ended");
+        let left: Vec<_> = walk(&model("killed").join("resume"));
+        assert!(!model("killed").join("resume").exists(), "{layout}: the state goes once a run has ended: {left:?}");
 
         // As a run leaves it that is killed while it removes its state.
         std::fs::create_dir(model("killed").join("resume")).unwrap();
@@ -187,4 +188,9 @@ fn a_killed_run_resumes_on_s3() {
     let manifest = |name: &str| figures(&server.read("bucket", &format!("{name}/manifest.json")));
     assert_eq!(manifest("killed"), manifest("unbroken"));
     assert_eq!(server.objects("bucket", "killed/resume"), Vec::<String>::new());
+}
+
+fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }

@@ -354,26 +354,27 @@ fn list_array(u: &mut Unstructured<'_>, role: &str, tame: bool, lengths: &[usize
 /// A column of states, or of what looks like states.
 fn states(u: &mut Unstructured<'_>, tame: bool) -> Bytes<ArrayRef> {
     let width: usize = if u.ratio(1, 8)? { u.int_in_range(63..=66)? } else { u.int_in_range(0..=4)? };
-    let packed = if width <= 64 { width * (width + 1) / 2 } else { width };
+    let (packed, square) = if width <= 64 { (width * (width + 1) / 2, width * width) } else { (width, width) };
     let lengths = |u: &mut Unstructured<'_>, usual: usize| -> Bytes<Vec<usize>> {
         (0..ROWS).map(|_| if !tame && u.ratio(1, 16)? { u.int_in_range(0..=9) } else { Ok(usual) }).collect()
     };
     let valid = |u: &mut Unstructured<'_>| (0..ROWS).map(|_| u.ratio(9, 10)).collect::<Bytes<Vec<bool>>>();
-    let (means, seconds, fourths) = (lengths(u, width)?, lengths(u, packed)?, lengths(u, packed)?);
+    let all_sums = 3 + 3 * width + 3 * packed + square;
+    let (means, origins, sums) = (lengths(u, width)?, lengths(u, width)?, lengths(u, all_sums)?);
     let counts = (0..ROWS).map(|_| if tame { Ok(u64::from(number(u))) } else { u.arbitrary() });
     let counts = counts.collect::<Bytes<Vec<u64>>>()?;
     let all = vec![true; ROWS];
     let (valid_means, valid_states) = (if tame { all } else { valid(u)? }, valid(u)?);
     let means = list_array(u, "state", tame, &means, &valid_means)?;
     let spreads = values(u, "state", tame, ROWS)?;
-    let seconds = list_array(u, "state", tame, &seconds, &valid_means)?;
-    let fourths = list_array(u, "state", tame, &fourths, &valid_means)?;
+    let origins = list_array(u, "state", tame, &origins, &valid_means)?;
+    let sums = list_array(u, "state", tame, &sums, &valid_means)?;
     let columns: Vec<(&str, ArrayRef)> = vec![
         ("count", Arc::new(UInt64Array::from(counts))),
         ("mean", means),
         ("spread", Arc::new(spreads)),
-        ("second", seconds),
-        ("fourth", fourths),
+        ("origin", origins),
+        ("sums", sums),
     ];
     let (fields, arrays): (Vec<_>, Vec<_>) = columns
         .into_iter()
