@@ -170,8 +170,15 @@ pub(crate) fn sweep(parent: &Path) {
 fn sweep_run(staging: &Path, run: &RunId) -> io::Result<()> {
     let lock = match File::options().write(true).open(staging.join(LOCK)) {
         Ok(lock) => lock,
-        // It is about to be locked, or its run died before that.
-        Err(error) if error.kind() == ErrorKind::NotFound => return fs::remove_dir(staging).or(Ok(())),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            // It is about to be locked, or its run died before that, or while it removed it: nothing is staged before the lock.
+            let holds_some = fs::read_dir(staging).is_ok_and(|mut entries| entries.next().is_some());
+            let removed = match holds_some && !staging.join(LOCK).exists() {
+                true => fs::remove_dir_all(staging),
+                false => fs::remove_dir(staging),
+            };
+            return removed.or(Ok(()));
+        }
         Err(error) => return Err(error),
     };
     match lock.try_lock() {
@@ -317,17 +324,21 @@ fn files_below(folder: &Path, hidden: bool) -> io::Result<Vec<String>> {
     let mut open = vec![folder.to_owned()];
     while let Some(next) = open.pop() {
         let below = next.strip_prefix(folder).unwrap_or(&next).to_string_lossy().into_owned();
-        if hidden && !below.is_empty() && fs::read_dir(&next)?.next().is_none() {
+        let entries = match fs::read_dir(&next) {
+            // Removed since its parent was read.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            entries => entries?.collect::<io::Result<Vec<_>>>()?,
+        };
+        if hidden && !below.is_empty() && entries.is_empty() {
             files.push(below);
         }
-        for entry in fs::read_dir(&next)? {
-            let entry = entry?;
+        for entry in entries {
             let is_hidden = entry.file_name().to_string_lossy().starts_with(['.', '_']);
             if is_hidden && !hidden {
                 continue;
             }
             let path = entry.path();
-            if entry.file_type()?.is_dir() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 open.push(path);
             } else {
                 let below = path.strip_prefix(folder).unwrap_or(&path);
@@ -535,7 +546,9 @@ fn sync_below(folder: &Path) -> io::Result<()> {
 pub(super) fn cannot_write(url: &Url, error: io::Error) -> Error {
     let cure = match error.kind() {
         ErrorKind::NotADirectory => "a part of its path is a file",
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => "name a place that this user may write to",
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem | ErrorKind::NotFound => {
+            "name a place that this user may write to"
+        }
         _ => return Error::Context { context: format!("cannot write {url}"), source: Box::new(error.into()) },
     };
     Error::Invalid(format!("cannot write {url}: {error}: {cure}"))
