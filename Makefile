@@ -50,7 +50,7 @@ test: $(TOOLS)/$(S3_SERVER)/bin/s3s-fs
 test-faults: $(TOOLS)/faults/requirements.txt
 	@$(setup)
 	export COUNTERWEIGHT_FAULTS_PYTHON=$(TOOLS)/faults/bin/python
-	cargo build --workspace --locked --bins
+	$(build)
 	cargo test --workspace --locked --test faults -- --test-threads 1 --nocapture
 
 # A Python with what tables are compared with; the copy says what is installed.

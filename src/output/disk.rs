@@ -12,6 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -33,7 +34,9 @@ const FILES: &str = "files";
 /// In a [`Room`]: a [`Switch`].
 const SWITCH: &str = "switch.json";
 /// How often a staging folder is made anew because another run took it for a dead one's.
-const ATTEMPTS: usize = 5;
+const ATTEMPTS: usize = 50;
+/// How long it waits before it does.
+const WAIT: Duration = Duration::from_millis(20);
 
 /// The path of a `file` URL.
 pub(super) fn local_path(url: &Url) -> Option<PathBuf> {
@@ -84,6 +87,7 @@ impl Staging {
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
+            std::thread::sleep(WAIT);
         }
         Err(io::Error::other(format!("{} is removed again and again", path.display())))
     }
@@ -130,7 +134,7 @@ static LIVE: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 /// Removes what this process has staged on disks and not put in place. To be called before it ends in the middle of work.
 pub(crate) fn abandon() {
-    if let Some(live) = LIVE.try_lock_for(std::time::Duration::from_millis(200)) {
+    if let Some(live) = LIVE.try_lock_for(Duration::from_millis(200)) {
         for staging in live.iter().filter(|staging| !is_switching(staging)) {
             let _ = fs::remove_dir_all(staging);
         }

@@ -185,7 +185,7 @@ fn what_cannot_be_written_is_found_before_anything_is_read() {
         ("output = 'https://host/out'", "nothing is written to a web server"),
         ("output = 'log.csv/out'", "lies where tables.log is read from"),
         ("output = '/proc/counterweight/out'", "cannot write file:///proc/counterweight/out"),
-        ("metrics = 'log.csv'", "holds no metrics, and it is left as it is"),
+        ("metrics = 'job.toml'", "holds no metrics, and it is left as it is"),
         ("output = 'out'\nmetrics = 'out/balance.json'", "audit.main writes its results to"),
     ] {
         let folder = bench(TABLE, ALL, keys);
