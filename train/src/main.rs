@@ -34,14 +34,14 @@ enum Subcommands {
 }
 
 fn main() -> ExitCode {
-    if let Some(error) = start_anew() {
-        tracing::debug!("threads wait as libtorch has it: {error}");
-    }
     let Cli { global, command } = Cli::parse();
     if let Subcommands::Operate = command {
         return operate::main(&global);
     }
     start_logging(&global);
+    if let Some(error) = start_anew() {
+        tracing::debug!("threads wait as libtorch has it: {error}");
+    }
     let patience = match command {
         Subcommands::Train(_) => PATIENCE_OF_TRAINING,
         Subcommands::Score(_) | Subcommands::Operate => PATIENCE,
