@@ -1,5 +1,6 @@
 //! From the files at a location to a table.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
@@ -293,12 +294,8 @@ impl Reading<'_> {
             None => merge(&schemas)?,
         };
         // The reader of Arrow files takes columns by position.
-        let mut groups: Vec<Group> = Vec::new();
-        for (file, (_, schema)) in schemas.into_iter().enumerate() {
-            if let Some(group) = groups.iter_mut().find(|group| group.schema == schema) {
-                group.files.push(file);
-                continue;
-            }
+        let schemas = schemas.into_iter().map(|(_, schema)| schema).enumerate();
+        let group = |(schema, files): (SchemaRef, Vec<usize>)| {
             let value = |field: &FieldRef| match schema.field_with_name(field.name()) {
                 Ok(held) if held.data_type() == field.data_type() => column(field.name()),
                 Ok(_) => cast(column(field.name()), field.data_type().clone()),
@@ -307,8 +304,9 @@ impl Reading<'_> {
             let values = columns.fields().iter().map(value).collect();
             let same = schema.fields() == columns.fields();
             let values = Some(values).filter(|_| !same);
-            groups.push(Group { format: Arc::clone(&format), schema, values, files: vec![file] });
-        }
+            Group { format: Arc::clone(&format), schema, values, files }
+        };
+        let groups = alike(schemas).into_iter().map(group).collect();
         Ok((columns, groups))
     }
 
@@ -325,20 +323,13 @@ impl Reading<'_> {
             }
             (None, held) => held?,
         };
-        let mut groups: Vec<(FileCompressionType, Vec<usize>)> = Vec::new();
-        for (file, compression) in compressions.into_iter().enumerate() {
-            match groups.iter_mut().find(|(known, _)| *known == compression) {
-                Some((_, files)) => files.push(file),
-                None => groups.push((compression, vec![file])),
-            }
-        }
         let group = |(compression, files)| Group {
             format: Arc::new(JsonFormat::default().with_file_compression_type(compression)),
             schema: Arc::clone(&columns),
             values: None,
             files,
         };
-        let groups = groups.into_iter().map(group).collect();
+        let groups = alike(compressions.into_iter().enumerate()).into_iter().map(group).collect();
         Ok((columns, groups))
     }
 
@@ -365,20 +356,13 @@ impl Reading<'_> {
             invalid!("no file there has a line");
         }
         let columns = csv::schema(&known, declared.as_ref(), &dialect)?;
-        let mut groups: Vec<(Vec<String>, FileCompressionType, Vec<usize>)> = Vec::new();
+        let mut keys = Vec::with_capacity(heads.len());
         for (file, (name, head)) in heads.iter().enumerate() {
             let Some(head) = head else { continue };
-            let names = csv::names(name, head, declared.as_ref(), &dialect)?;
-            let alike = |(known, compression, _): &&mut (Vec<String>, FileCompressionType, Vec<usize>)| {
-                *known == names && *compression == compressions[file]
-            };
-            match groups.iter_mut().find(alike) {
-                Some((_, _, files)) => files.push(file),
-                None => groups.push((names, compressions[file], vec![file])),
-            }
+            keys.push((file, (csv::names(name, head, declared.as_ref(), &dialect)?, compressions[file])));
         }
         let is_guessed = declared.is_none();
-        let group = |(names, compression, files): (Vec<String>, FileCompressionType, Vec<usize>)| {
+        let group = |((names, compression), files): ((Vec<String>, FileCompressionType), Vec<usize>)| {
             let value = |field: &FieldRef| match names.contains(field.name()) {
                 true => csv::value(column(field.name()), field, is_guessed, &dialect, column(FILE)),
                 false => null(field),
@@ -388,7 +372,7 @@ impl Reading<'_> {
             let schema = Arc::new(Schema::new(text.collect::<Vec<_>>()));
             Group { format: dialect.format(compression), schema, values: Some(values), files }
         };
-        let groups = groups.into_iter().map(group).collect();
+        let groups = alike(keys).into_iter().map(group).collect();
         Ok((columns, groups))
     }
 }
@@ -399,20 +383,30 @@ fn null(field: &Field) -> Expr {
 
 /// Refuses a declared column that no file has.
 fn require_columns(declared: &SchemaRef, files: &[(String, SchemaRef)]) -> Result<()> {
-    for field in declared.fields() {
-        let mut known: Vec<&str> =
-            files.iter().flat_map(|(_, schema)| schema.fields()).map(|field| field.name().as_str()).collect();
-        if !known.contains(&field.name().as_str()) {
-            known.sort_unstable();
-            known.dedup();
-            invalid!(
-                "schema declares column {:?}, and no file has it{}",
-                field.name(),
-                suggestion(field.name(), known)
-            );
+    let known = files.iter().flat_map(|(_, schema)| schema.fields()).map(|field| field.name().as_str());
+    match undeclared(declared, known) {
+        Some((column, suggestion)) => invalid!("schema declares column {column:?}, and no file has it{suggestion}"),
+        None => Ok(()),
+    }
+}
+
+/// The first declared column that is none of those `known`, with what may have been meant.
+pub(super) fn undeclared<'a>(declared: &'a Schema, known: impl Iterator<Item = &'a str>) -> Option<(&'a str, String)> {
+    let known: BTreeSet<&str> = known.collect();
+    let name = declared.fields().iter().map(|field| field.name().as_str()).find(|name| !known.contains(name))?;
+    Some((name, suggestion(name, known)))
+}
+
+/// The indices of `keys` that are alike, under each key in the order in which it first comes.
+fn alike<K: PartialEq>(keys: impl IntoIterator<Item = (usize, K)>) -> Vec<(K, Vec<usize>)> {
+    let mut groups: Vec<(K, Vec<usize>)> = Vec::new();
+    for (index, key) in keys {
+        match groups.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, indices)) => indices.push(index),
+            None => groups.push((key, vec![index])),
         }
     }
-    Ok(())
+    groups
 }
 
 /// The schema that `CREATE TABLE t (columns)` would have.

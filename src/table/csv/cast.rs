@@ -12,6 +12,7 @@ use datafusion::logical_expr::{
 };
 
 use super::guess::{Guess, is_marker};
+use crate::advice::quoted;
 use crate::error::Error;
 
 static FUNCTION: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(ScalarUDF::new_from_impl(ReadAs::new())));
@@ -113,7 +114,7 @@ pub(super) fn misfit(file: &str, column: &str, value: &str, data_type: &DataType
         DataType::Date32 => "a date such as 2026-01-31".to_owned(),
         other => format!("a value of {other}"),
     };
-    let quoted = format!("\"{}\"", column.replace('"', "\"\""));
+    let quoted = quoted(column);
     let cure = match is_marker(value) {
         true => format!(
             "if it stands for NULL, set null = {shown:?} in the job's [tables.NAME]; or read the column as text with \

@@ -20,7 +20,8 @@ use self::cast::{misfit, read_as};
 use self::guess::{Guess, is_marker};
 use super::fault::fault;
 use super::format::{Kind, TableFormat};
-use crate::error::{Result, invalid, suggestion};
+use super::open::undeclared;
+use crate::error::{Result, invalid};
 
 /// How much of a table is looked at for the types of its columns, and of each of its files at least.
 const SAMPLE: u64 = 4 << 20;
@@ -190,20 +191,12 @@ fn has_blank_line(text: &[u8]) -> bool {
 /// The columns of all of the files, by name: as they are declared, or else of the types that hold the values of each.
 pub(super) fn schema(heads: &[(String, Head)], declared: Option<&SchemaRef>, dialect: &Dialect) -> Result<SchemaRef> {
     if let Some(declared) = declared {
-        if dialect.header {
-            let known: Vec<&str> = heads.iter().flat_map(|(_, head)| &head.names).map(String::as_str).collect();
-            for field in declared.fields() {
-                if !known.contains(&field.name().as_str()) {
-                    let mut known = known.clone();
-                    known.sort_unstable();
-                    known.dedup();
-                    invalid!(
-                        "schema declares column {:?}, and no header has it{}; without a header line, set header = false",
-                        field.name(),
-                        suggestion(field.name(), known)
-                    );
-                }
-            }
+        let known = heads.iter().flat_map(|(_, head)| &head.names).map(String::as_str);
+        if let Some((column, suggestion)) = undeclared(declared, known).filter(|_| dialect.header) {
+            invalid!(
+                "schema declares column {column:?}, and no header has it{suggestion}; without a header line, set \
+                 header = false"
+            );
         }
         return Ok(Arc::clone(declared));
     }
