@@ -160,13 +160,23 @@ pub fn parse_url(text: &str) -> Result<Url> {
     url.map_err(|()| Error::Invalid(format!("{text:?} is not a path")))
 }
 
-/// `name` inside the folder `url`, whether or not that ends in `/`.
-pub fn child(url: &Url, name: &str) -> Result<Url> {
+/// Reads the URL or path of a folder, as [`parse_url`] does, whether or not it ends in `/`.
+pub fn parse_folder(text: &str) -> Result<Url> {
+    parse_url(&format!("{}/", text.trim_end_matches('/')))
+}
+
+/// The same URL with a `/` at its end: that of a folder.
+pub fn as_folder(url: &Url) -> Url {
     let mut folder = url.clone();
     if !folder.path().ends_with('/') {
         folder.set_path(&format!("{}/", folder.path()));
     }
-    folder.join(name).map_err(|error| Error::Invalid(format!("cannot place {name:?} in {url}: {error}")))
+    folder
+}
+
+/// `name` inside the folder `url`, whether or not that ends in `/`.
+pub fn child(url: &Url, name: &str) -> Result<Url> {
+    as_folder(url).join(name).map_err(|error| Error::Invalid(format!("cannot place {name:?} in {url}: {error}")))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::error::{Context, Error, Result, invalid};
 use crate::job::{AuditSpec, Job};
 use crate::metrics::parse_text;
 use crate::output::{Others, probe, refuse_input};
-use crate::storage::{Storage, child, parse_url};
+use crate::storage::{Storage, as_folder, child, parse_url};
 
 /// Where an audit's results and metrics go.
 pub(super) fn locations(spec: &AuditSpec, name: &str) -> Result<(Option<Url>, Option<Url>)> {
@@ -54,8 +54,9 @@ pub(super) fn outputs_differ(job: &Job, names: &[&str]) -> Result<()> {
 pub(super) async fn try_locations(context: &JobContext, name: &str) -> Result<()> {
     let (output, metrics) = locations(&context.job.audit[name], name)?;
     if let Some(folder) = &output {
-        refuse_input(&context.job, &format!("audit.{name}.output"), &folder_of(folder))?;
-        let probed = probe(&context.storage, &folder_of(folder), Others::Kept).await;
+        let to = as_folder(folder);
+        refuse_input(&context.job, &format!("audit.{name}.output"), &to)?;
+        let probed = probe(&context.storage, &to, Others::Kept).await;
         probed.context(|| format!("audit.{name}.output = {folder}"))?;
     }
     if let Some(url) = &metrics {
@@ -82,13 +83,4 @@ pub(super) async fn existing_metrics(storage: &Storage, url: &Url) -> Result<Opt
         Some(text) => Ok(Some(text)),
         None => invalid!("there is a file that holds no metrics, and it is left as it is; give the URL of another"),
     }
-}
-
-/// The URL of a folder, which ends in a slash.
-fn folder_of(url: &Url) -> Url {
-    let mut folder = url.clone();
-    if !folder.path().ends_with('/') {
-        folder.set_path(&format!("{}/", folder.path()));
-    }
-    folder
 }

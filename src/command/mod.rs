@@ -27,11 +27,11 @@ pub const PATIENCE: Duration = Duration::from_secs(1);
 pub const PATIENCE_OF_TRAINING: Duration = Duration::from_secs(25);
 /// The same of what waits for processes that train.
 pub const PATIENCE_OF_EXPERIMENTS: Duration = Duration::from_secs(40);
-/// Whether lines on standard error are JSON.
-static JSON: AtomicBool = AtomicBool::new(false);
-
 /// How long after that a process is ended all the same.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// Whether lines on standard error are JSON.
+static JSON: AtomicBool = AtomicBool::new(false);
 
 /// Runs the work of an executable on a runtime of its own, and gives the exit code that it ends with.
 ///

@@ -321,9 +321,8 @@ fn read_manifest(folder: &Path) -> Result<Option<Manifest>> {
     }
 }
 
-/// Every file below `folder`, by its path from there. With those that are `hidden` also every empty folder, which is
-/// somebody's, too; else neither hidden files nor those in hidden folders.
-fn files_below(folder: &Path, hidden: bool) -> io::Result<Vec<String>> {
+/// Every file below `folder`, and every empty folder, which is somebody's, too, by its path from there.
+fn all_below(folder: &Path) -> io::Result<Vec<String>> {
     let mut files = Vec::new();
     let mut open = vec![folder.to_owned()];
     while let Some(next) = open.pop() {
@@ -333,14 +332,10 @@ fn files_below(folder: &Path, hidden: bool) -> io::Result<Vec<String>> {
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             entries => entries?.collect::<io::Result<Vec<_>>>()?,
         };
-        if hidden && !below.is_empty() && entries.is_empty() {
+        if !below.is_empty() && entries.is_empty() {
             files.push(below);
         }
         for entry in entries {
-            let is_hidden = entry.file_name().to_string_lossy().starts_with(['.', '_']);
-            if is_hidden && !hidden {
-                continue;
-            }
             let path = entry.path();
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 open.push(path);
@@ -420,12 +415,8 @@ impl DiskFolder {
     /// Starts to write `folder`.
     ///
     /// # Errors
-    /// Where it cannot be written, or holds a file that is neither hidden nor ours, and `alone` is asked for.
-    pub(super) fn begin(
-        folder: &Path,
-        alone: bool,
-        stage_in: impl Fn(&Path) -> io::Result<Arc<Staging>>,
-    ) -> Result<Self> {
+    /// Where it cannot be written.
+    pub(super) fn begin(folder: &Path, stage_in: impl Fn(&Path) -> io::Result<Arc<Staging>>) -> Result<Self> {
         let folder = canonical(folder)?;
         let Some(parent) = folder.parent() else { invalid!("/ is no output folder: name one below it") };
         let exists = folder.is_dir();
@@ -443,21 +434,10 @@ impl DiskFolder {
                 staging => staging?,
             }
         };
-        if alone && exists {
-            let manifest = read_manifest(&folder)?;
-            let ours = manifest.as_ref().map(Manifest::paths).unwrap_or_default();
-            if let Some(file) = files_below(&folder, false)?.iter().find(|file| !ours.contains(file.as_str())) {
-                invalid!(
-                    "{} already holds {file}, which no run of this program has written there; empty the folder or name \
-                     another",
-                    folder.display()
-                );
-            }
-        }
         Ok(Self { folder, room: Room::of(&staging)? })
     }
 
-    /// Puts `files`, which are staged under their paths, in place of what the run before has left.
+    /// Puts `files`, which are staged under their paths, in place of what the run before has left, in their order.
     pub(super) fn switch(&self, run: &RunId, files: Vec<ManifestFile>) -> Result<()> {
         let staged = self.room.files();
         let paths = files.iter().map(|file| file.path.clone()).collect();
@@ -475,7 +455,7 @@ impl DiskFolder {
                 Err(error) => return Err(error).context(|| format!("cannot write {}", self.folder.display())),
             }
         }
-        self.one_by_one(run, paths).context(|| format!("cannot write {}", self.folder.display()))
+        self.one_by_one(paths).context(|| format!("cannot write {}", self.folder.display()))
     }
 
     /// Exchanges the whole folder in one rename; says whether that is possible here.
@@ -505,15 +485,12 @@ impl DiskFolder {
         }
     }
 
-    fn one_by_one(&self, run: &RunId, files: Vec<String>) -> Result<()> {
+    fn one_by_one(&self, files: Vec<String>) -> Result<()> {
         let before = read_manifest(&self.folder)?;
         let base = before.as_ref().and_then(Manifest::writer).map(str::to_owned);
         let mut before: Vec<String> = before.into_iter().flat_map(|manifest| manifest.files).map(|f| f.path).collect();
         before.retain(|path| !files.contains(path));
-        // A file that is called the same in each run is one that readers look for: what it names is there by then.
-        let (mut order, fixed): (Vec<_>, Vec<_>) = files.into_iter().partition(|path| run.is_carried_by(path));
-        order.extend(fixed);
-        let switch = Switch { folder: self.folder.clone(), base, files: order, before };
+        let switch = Switch { folder: self.folder.clone(), base, files, before };
         let mut file = File::create(self.room.path.join(SWITCH))?;
         file.write_all(&serde_json::to_vec(&switch).map_err(io::Error::from)?)?;
         file.sync_all()?;
@@ -533,7 +510,7 @@ fn may_be_exchanged(folder: &Path, parent: &Path) -> Result<bool> {
 fn is_ours(folder: &Path) -> Result<bool> {
     let manifest = read_manifest(folder)?;
     let ours = manifest.as_ref().map(Manifest::paths).unwrap_or_default();
-    Ok(files_below(folder, true)?.iter().all(|file| file == MANIFEST || ours.contains(file.as_str())))
+    Ok(all_below(folder)?.iter().all(|file| file == MANIFEST || ours.contains(file.as_str())))
 }
 
 fn sync_below(folder: &Path) -> io::Result<()> {

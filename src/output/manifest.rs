@@ -8,9 +8,11 @@ use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use super::run::RunId;
-use crate::error::{Error, Result, invalid};
+use crate::error::{Context, Error, Result, invalid};
+use crate::table::is_hidden;
 
 /// The name of the manifest in an output folder. It begins with `_`, so that nobody takes it for data.
 pub const MANIFEST: &str = "_manifest.json";
@@ -130,20 +132,17 @@ pub async fn list(store: &dyn ObjectStore, prefix: &Path) -> Result<Vec<ObjectMe
 /// it.
 ///
 /// # Errors
-/// Where the store refuses. That there is none is the inner result.
-pub async fn head(store: &dyn ObjectStore, path: &Path) -> Result<object_store::Result<ObjectMeta>> {
-    let mut attempt = 0;
-    loop {
-        attempt += 1;
-        let Some(at) = resolve(store, path).await? else { return Ok(store.head(path).await) };
+/// Where the store refuses.
+pub async fn head(store: &dyn ObjectStore, path: &Path) -> Result<Option<ObjectMeta>> {
+    for attempt in 1..=ATTEMPTS {
+        let Some(at) = resolve(store, path).await? else { break };
         match store.head(&at).await {
             // It has been replaced since the manifest was read.
-            Err(object_store::Error::NotFound { .. }) if attempt < ATTEMPTS => {
-                tokio::time::sleep(WAIT * attempt).await;
-            }
-            found => return Ok(found),
+            Err(object_store::Error::NotFound { .. }) => tokio::time::sleep(WAIT * attempt).await,
+            found => return Ok(Some(found?)),
         }
     }
+    Ok(None)
 }
 
 /// Where the file that is called `path` from run to run lies.
@@ -158,6 +157,33 @@ async fn resolve(store: &dyn ObjectStore, path: &Path) -> Result<Option<Path>> {
         }
     }
     Ok(None)
+}
+
+/// Refuses a folder that holds an object which would be read as part of it, and which neither its manifest lists nor
+/// `ours` names.
+///
+/// # Errors
+/// The message names the object.
+pub(super) async fn refuse_strangers(
+    store: &dyn ObjectStore,
+    folder: &Path,
+    ours: &[String],
+    shown: &Url,
+) -> Result<()> {
+    let manifest = read(store, folder).await?;
+    let mut known = manifest.as_ref().map(Manifest::paths).unwrap_or_default();
+    known.extend(ours.iter().map(String::as_str));
+    let mut objects = store.list(Some(folder));
+    while let Some(object) = objects.try_next().await.context(|| format!("cannot list {shown}"))? {
+        let path = object.location.as_ref()[folder.as_ref().len()..].trim_start_matches('/');
+        if !known.contains(path) && !path.split('/').any(is_hidden) {
+            invalid!(
+                "{shown} already holds {path}, which no run of this program has written there; empty the folder or name \
+                 another"
+            );
+        }
+    }
+    Ok(())
 }
 
 /// The manifest of a folder, if it has one.

@@ -165,12 +165,11 @@ impl Outputs {
     /// Where it cannot be written, or holds files of others that are refused: the message names one.
     pub async fn folder(&self, storage: &Storage, url: &Url, others: Others) -> Result<OutputFolder> {
         refuse_web(url)?;
-        let alone = others == Others::Refused;
         let (store, path) = storage.resolve(url)?;
         let begun = match local_path(url) {
             Some(path) => {
                 let run = Arc::clone(&self.0);
-                let begin = move || DiskFolder::begin(&path, alone, |parent| run.staging_in(parent));
+                let begin = move || DiskFolder::begin(&path, |parent| run.staging_in(parent));
                 let begun = tokio::task::spawn_blocking(begin).await.map_err(std::io::Error::other)?;
                 Begun::Disk(Arc::new(begun.map_err(|error| match error {
                     Error::Io(error) => cannot_write(url, error),
@@ -178,10 +177,17 @@ impl Outputs {
                 })?))
             }
             None => {
-                let begun = StoreFolder::begin(store, path, &self.0.id, alone, self.0.open.clone()).await;
+                let begun = StoreFolder::begin(Arc::clone(&store), path.clone(), &self.0.id, self.0.open.clone()).await;
                 Begun::Store(Arc::new(begun.context(|| format!("cannot write {url}"))?))
             }
         };
+        if others == Others::Refused {
+            let of_others = match &begun {
+                Begun::Disk(_) => Vec::new(),
+                Begun::Store(store) => store.of_others().await.context(|| format!("cannot write {url}"))?,
+            };
+            manifest::refuse_strangers(&*store, &path, &of_others, url).await?;
+        }
         let folders = &mut self.0.written.lock().folders;
         folders.push(Folder { url: url.clone(), begun: begun.clone(), files: Vec::new() });
         Ok(OutputFolder { index: folders.len() - 1, url: url.clone(), begun, run: Arc::clone(&self.0) })
@@ -210,9 +216,8 @@ pub async fn probe(storage: &Storage, url: &Url, others: Others) -> Result<()> {
         Err::<(), _>(Error::Interrupted)
     });
     match probed.await {
-        Err(Error::Interrupted) => Ok(()),
+        Err(Error::Interrupted) | Ok(_) => Ok(()),
         Err(error) => Err(error),
-        Ok(_) => Ok(()),
     }
 }
 
@@ -299,10 +304,12 @@ impl Run {
         let Written { objects, folders, staging } = std::mem::take(&mut *self.written.lock());
         let mut urls = Vec::new();
         for folder in folders {
-            let Folder { url, begun, files } = folder;
+            let Folder { url, begun, mut files } = folder;
             for file in &files {
                 urls.extend(file.file_url()?);
             }
+            // A file that is called the same in each run is one that readers look for: what it names is there by then.
+            files.sort_by_key(|file| !file.carries(&self.id));
             let switched = match begun {
                 Begun::Disk(disk) => self.switch_on_disk(disk, files).await,
                 Begun::Store(store) => self.switch_in_store(store, files).await,
@@ -333,5 +340,6 @@ impl Run {
         store.switch(&self.id, uploads.collect()).await
     }
 }
+
 #[cfg(test)]
 mod tests;

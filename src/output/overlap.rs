@@ -1,12 +1,13 @@
 //! Outputs that would be read as input, or take the place of it.
 
-use glob::Pattern;
+use std::path::Path as FilePath;
+
 use url::Url;
 
-use super::disk::{canonical, local_path};
+use super::disk::canonical;
 use crate::error::{Result, invalid};
 use crate::job::Job;
-use crate::storage::parse_url;
+use crate::table::{Location, Shape};
 
 /// Refuses an output of `job`, a folder or a file that it gives under `key`, where an input table of the job is read from the
 /// same place. Links are followed.
@@ -14,13 +15,15 @@ use crate::storage::parse_url;
 /// # Errors
 /// The message names both.
 pub fn refuse_input(job: &Job, key: &str, output: &Url) -> Result<()> {
-    let to = parts(output)?;
+    let is_folder = output.path().ends_with('/');
+    let to = parts(&Location::of(output, Shape::Folder)?)?;
     let scored = job.score.as_ref().filter(|_| key == "score.output");
     for (name, spec) in &job.tables {
-        let from = Place::parse(&spec.url)?;
+        let from = Location::parse(&spec.url)?;
         // What the job scores may be one of its tables, but not the one that it is scored from.
-        let is_scored = scored.is_some_and(|score| score.table.as_ref() != Some(name)) && from.is(&to);
-        if !is_scored && from.reads(&to, output.path().ends_with('/')) {
+        let is_whole = !matches!(from.shape, Shape::Glob { .. }) && parts(&from)? == to;
+        let is_scored = scored.is_some_and(|score| score.table.as_ref() != Some(name)) && is_whole;
+        if !is_scored && reads(&from, &to, is_folder)? {
             invalid!(
                 "{key} = {output} lies where tables.{name} is read from, {}: write to a place outside of it",
                 spec.url
@@ -30,62 +33,34 @@ pub fn refuse_input(job: &Job, key: &str, output: &Url) -> Result<()> {
     Ok(())
 }
 
-/// Where a table is read from: a file or a folder, or what matches a pattern below it.
-struct Place {
-    parts: Vec<String>,
-    pattern: Vec<Pattern>,
+/// Whether a table at `from` is read from the file `to`, or from a file in the folder `to`.
+fn reads(from: &Location, to: &[String], is_folder: bool) -> Result<bool> {
+    let Some(below) = to.strip_prefix(parts(from)?.as_slice()) else { return Ok(false) };
+    let below: Vec<&str> = below.iter().map(String::as_str).collect();
+    Ok(match &from.shape {
+        Shape::Glob { glob, .. } => glob.reaches(&below, is_folder),
+        Shape::Object | Shape::Folder => true,
+    })
 }
 
-impl Place {
-    fn parse(url: &str) -> Result<Self> {
-        let glob = url.find(['*', '?', '[']).filter(|_| !url.starts_with("http"));
-        let folder = glob.map_or(url, |glob| &url[..url[..glob].rfind('/').map_or(0, |slash| slash + 1)]);
-        let parse = |part: &str| Pattern::new(part).or_else(|_| Pattern::new(&Pattern::escape(part)));
-        let pattern = url[folder.len()..].split('/').filter(|part| !part.is_empty()).map(parse);
-        let pattern =
-            pattern.collect::<Result<_, _>>().map_err(|error| crate::Error::Invalid(format!("{url:?}: {error}")))?;
-        let folder = if folder.is_empty() { "./" } else { folder };
-        Ok(Self { parts: parts(&parse_url(folder)?)?, pattern })
-    }
-
-    /// Whether it is the whole of the folder `to`.
-    fn is(&self, to: &[String]) -> bool {
-        self.pattern.is_empty() && self.parts == to
-    }
-
-    /// Whether the file `to`, or a file in the folder `to`, would be read.
-    fn reads(&self, to: &[String], is_folder: bool) -> bool {
-        let Some(below) = to.strip_prefix(self.parts.as_slice()) else { return false };
-        if self.pattern.is_empty() {
-            return true;
+/// The store of a location and the parts of its path, which is canonical on a disk; of a pattern the folder before it.
+fn parts(location: &Location) -> Result<Vec<String>> {
+    let store = location.store.as_str().to_owned();
+    let path = match store.as_str() {
+        "file:///" => {
+            let path = FilePath::new("/").join(location.path.as_ref());
+            canonical(&path).unwrap_or(path).to_string_lossy().into_owned()
         }
-        let mut names = below.iter();
-        for part in &self.pattern {
-            match names.next() {
-                _ if part.as_str() == "**" => return true,
-                Some(name) if part.matches(name) => {}
-                Some(_) => return false,
-                None => return is_folder,
-            }
-        }
-        names.next().is_none() && !is_folder
-    }
-}
-
-/// The parts of a URL's path after its store, of a canonical path on a disk.
-fn parts(url: &Url) -> Result<Vec<String>> {
-    if let Some(path) = local_path(url) {
-        let path = canonical(&path).unwrap_or(path);
-        return Ok(path.iter().skip(1).map(|part| part.to_string_lossy().into_owned()).collect());
-    }
-    let store = url[..url::Position::BeforePath].to_owned();
-    let path = url.path_segments().into_iter().flatten().filter(|part| !part.is_empty()).map(str::to_owned);
-    Ok(std::iter::once(store).chain(path).collect())
+        _ => location.path.to_string(),
+    };
+    let parts = path.split('/').filter(|part| !part.is_empty()).map(str::to_owned);
+    Ok(std::iter::once(store).chain(parts).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::parse_url;
 
     fn refused(url: &str, output: &str) -> bool {
         let job = format!("name = \"x\"\n[tables.log]\nurl = {url:?}\n");

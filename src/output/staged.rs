@@ -10,6 +10,7 @@ use url::Url;
 
 use super::disk::{StagedFile, cannot_write, local_path};
 use super::manifest::ManifestFile;
+use super::run::RunId;
 use super::store::{PART_BYTES, Upload};
 use crate::error::{Context, Result, invalid};
 
@@ -100,6 +101,11 @@ impl Staged {
             Place::Object(_) => None,
             Place::File { folder, .. } => Some(*folder),
         }
+    }
+
+    /// Whether its name carries `run`.
+    pub(super) fn carries(&self, run: &RunId) -> bool {
+        matches!(&self.place, Place::File { path, .. } if run.is_carried_by(path))
     }
 
     /// Where it will be, if it is a file of a folder.

@@ -18,7 +18,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::manifest::{self, MANIFEST, Manifest, ManifestFile, below, is_below};
 use super::run::RunId;
-use crate::error::{Error, Result, invalid};
+use crate::error::{Error, Result};
 
 const MARKER: &str = "_counterweight-";
 /// How often a run renews its marker.
@@ -170,47 +170,21 @@ impl StoreFolder {
     /// Starts to write `folder`.
     ///
     /// # Errors
-    /// Where it cannot be written, or holds an object that is neither hidden nor ours, and `alone` is asked for.
+    /// Where it cannot be written.
     pub(super) async fn begin(
         store: Arc<dyn ObjectStore>,
         folder: Path,
         run: &RunId,
-        alone: bool,
         open: mpsc::Sender<()>,
     ) -> Result<Self> {
         let marker = MarkerObject::create(&store, below(&folder, &format!("{MARKER}{run}.json"))?, open).await?;
-        let this = Self { store, folder, marker };
-        if alone {
-            this.refuse_strangers().await?;
-        }
-        Ok(this)
+        Ok(Self { store, folder, marker })
     }
 
-    async fn refuse_strangers(&self) -> Result<()> {
-        let manifest = manifest::read(&*self.store, &self.folder).await?;
-        let mut ours = manifest.as_ref().map(Manifest::paths).unwrap_or_default();
-        let mut dead = Vec::new();
-        for (_, marker) in self.markers().await? {
-            dead.extend(marker.after.into_iter().chain(marker.before));
-        }
-        ours.extend(dead.iter().map(String::as_str));
-        let mut objects = self.store.list(Some(&self.folder));
-        while let Some(object) = objects.try_next().await? {
-            let path = self.name(&object.location);
-            if !ours.contains(path) && !path.split('/').any(|part| part.starts_with(['.', '_'])) {
-                invalid!(
-                    "{} already holds {path}, which no run of this program has written there; empty the folder or name \
-                     another",
-                    self.folder
-                );
-            }
-        }
-        Ok(())
-    }
-
-    /// The path of an object below the folder.
-    fn name<'a>(&self, location: &'a Path) -> &'a str {
-        location.as_ref()[self.folder.as_ref().len()..].trim_start_matches('/')
+    /// Files that other runs are about to leave here, or have left: runs that live, and dead ones.
+    pub(super) async fn of_others(&self) -> Result<Vec<String>> {
+        let markers = self.markers().await?.into_iter();
+        Ok(markers.flat_map(|(_, marker)| marker.after.into_iter().chain(marker.before)).collect())
     }
 
     /// The markers of other runs, with their objects.
@@ -236,7 +210,8 @@ impl StoreFolder {
         Upload::create(&*self.store, below(&self.folder, path)?, self.marker.open.clone()).await
     }
 
-    /// Completes the uploads of `files`, in place of what the run before has left.
+    /// Completes the uploads of `files`, in place of what the run before has left: first of those that carry `run`, which
+    /// come first, then of the others in their order.
     pub(super) async fn switch(&self, run: &RunId, files: Vec<(ManifestFile, Upload)>) -> Result<()> {
         let after: Vec<String> = files.iter().map(|(file, _)| file.path.clone()).collect();
         let found = manifest::read(&*self.store, &self.folder).await?;
@@ -247,13 +222,12 @@ impl StoreFolder {
         before.retain(|path| !after.contains(path));
         self.marker.set(Marker { after: after.clone(), before: before.clone() }).await?;
 
-        let (listed, uploads): (Vec<ManifestFile>, Vec<Upload>) = files.into_iter().unzip();
-        let uploads = listed.iter().map(|file| run.is_carried_by(&file.path)).zip(uploads).collect::<Vec<_>>();
-        let (carrying, fixed): (Vec<_>, Vec<_>) = uploads.into_iter().partition(|(carries, _)| *carries);
-        let carrying = carrying.into_iter().map(|(_, upload)| upload.complete());
+        let carrying = files.partition_point(|(file, _)| run.is_carried_by(&file.path));
+        let (listed, mut uploads): (Vec<ManifestFile>, Vec<Upload>) = files.into_iter().unzip();
+        let fixed = uploads.split_off(carrying);
+        let carrying = uploads.into_iter().map(Upload::complete);
         stream::iter(carrying).buffer_unordered(COMPLETIONS_IN_FLIGHT).try_for_each(|()| async { Ok(()) }).await?;
-        // A file that is called the same in each run is one that readers look for: what it names is there by then.
-        for (_, upload) in fixed {
+        for upload in fixed {
             upload.complete().await?;
         }
         let mut over = self.put_manifest(&Manifest::new(run, listed)).await?;

@@ -8,7 +8,7 @@ use crate::error::{Result, invalid};
 /// `*` stands for any characters of one name, `?` for one, `[a-c]` and `[!a-c]` for one of a set or none of it, and `**`
 /// for any number of folders. A hidden name is matched by a pattern that begins as it does, and by no other.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Glob(Vec<Segment>);
+pub(crate) struct Glob(Vec<Segment>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Segment {
@@ -48,6 +48,23 @@ impl Glob {
     /// Whether the pattern stands for the file at `path`, given by its segments.
     pub(super) fn matches(&self, path: &[&str]) -> bool {
         matches(&self.0, path, false)
+    }
+
+    /// Whether the pattern may stand for the file at `path`, or where that is a folder for one in it, hidden or not.
+    pub(crate) fn reaches(&self, path: &[&str], is_folder: bool) -> bool {
+        let mut names = path.iter();
+        for segment in &self.0 {
+            match (segment, names.next()) {
+                (Segment::Folders, _) => return true,
+                (Segment::Name(tokens), Some(name)) => {
+                    if !name_matches(tokens, &name.chars().collect::<Vec<_>>()) {
+                        return false;
+                    }
+                }
+                (Segment::Name(_), None) => return is_folder,
+            }
+        }
+        names.next().is_none() && !is_folder
     }
 
     /// Whether the pattern stands for a folder in which the file at `path` lies.

@@ -45,7 +45,7 @@ impl std::fmt::Display for TableFile {
 
 /// Whether a file or folder of that name is no part of a table: markers and what is yet to be put in place begin with `_`
 /// or `.`. A folder `_key=value` is a partition.
-pub(super) fn is_hidden(name: &str) -> bool {
+pub(crate) fn is_hidden(name: &str) -> bool {
     name.starts_with('.') || (name.starts_with('_') && !name.contains('='))
 }
 
@@ -90,16 +90,17 @@ pub(super) fn below<'a>(folder: &Path, path: &'a Path) -> Vec<&'a str> {
 pub(super) async fn find(state: &SessionState, location: &Location, recursive: bool) -> Result<Found> {
     let store = state.runtime_env().object_store(&location.store)?;
     if location.shape == Shape::Object {
-        let head = match store.head(&location.path).await {
+        let file = match store.head(&location.path).await {
             Err(object_store::Error::NotFound { .. }) => output::head(&*store, &location.path).await?,
-            head => head,
+            found => Some(found?),
         };
-        match head {
-            Ok(file) if file.size == 0 => invalid!("the file there is empty"),
-            Ok(file) => return Ok(Found { folder: location.path.parent().unwrap_or_default(), files: vec![file] }),
-            Err(object_store::Error::NotFound { .. }) if !location.store.as_str().starts_with("http") => {}
-            Err(object_store::Error::NotFound { .. }) => invalid!("there is no file there; check the spelling"),
-            Err(error) => return Err(error.into()),
+        match file {
+            Some(file) if file.size == 0 => invalid!("the file there is empty"),
+            Some(file) => return Ok(Found { folder: location.path.parent().unwrap_or_default(), files: vec![file] }),
+            None if location.store.as_str().starts_with("http") => {
+                invalid!("there is no file there; check the spelling")
+            }
+            None => {}
         }
     }
     let folder = location.path.clone();

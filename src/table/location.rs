@@ -11,16 +11,16 @@ use crate::storage::parse_url;
 
 /// A location as it is written in a job or in SQL.
 #[derive(Debug, Clone)]
-pub(super) struct Location {
+pub(crate) struct Location {
     /// The store, as sessions know it.
-    pub(super) store: ObjectStoreUrl,
+    pub(crate) store: ObjectStoreUrl,
     /// The file or folder; of a pattern the folder before its first part.
-    pub(super) path: Path,
-    pub(super) shape: Shape,
+    pub(crate) path: Path,
+    pub(crate) shape: Shape,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(crate) enum Shape {
     /// A file, or a folder written without its slash.
     Object,
     Folder,
@@ -33,7 +33,7 @@ pub(super) enum Shape {
 
 impl Location {
     /// Reads a path or a URL. Patterns work in every scheme but HTTP, which cannot list.
-    pub(super) fn parse(text: &str) -> Result<Self> {
+    pub(crate) fn parse(text: &str) -> Result<Self> {
         let has_query = text.starts_with("http://") || text.starts_with("https://");
         let Some(glob) = Glob::starts_in(text).filter(|_| !has_query) else {
             let url = parse_url(text)?;
@@ -51,7 +51,8 @@ impl Location {
         Ok(location)
     }
 
-    fn of(url: &Url, shape: Shape) -> Result<Self> {
+    /// What lies at `url`, which is no pattern.
+    pub(crate) fn of(url: &Url, shape: Shape) -> Result<Self> {
         let store = ObjectStoreUrl::parse(&url[Position::BeforeScheme..Position::BeforePath])?;
         let path = Path::from_url_path(url.path()).map_err(object_store::Error::from)?;
         Ok(Self { store, path, shape })

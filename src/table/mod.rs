@@ -26,6 +26,8 @@ use datafusion::execution::context::SessionState;
 
 pub use format::TableFormat;
 pub use listing::TableFile;
+pub(crate) use listing::is_hidden;
+pub(crate) use location::{Location, Shape};
 pub use open::Table;
 
 use crate::error::{Context, Result};

@@ -24,7 +24,7 @@ use counterweight::job::{Resume, Split, TrainSpec};
 use counterweight::model::{Manifest, Stop};
 use counterweight::operator::{Finding, Operator, Report};
 use counterweight::output::{Others, probe, refuse_input};
-use counterweight::storage::parse_url;
+use counterweight::storage::parse_folder;
 
 /// Rows of a log that are kept in memory, and of a longer one's shuffle buffer: 24 bytes each.
 const SHUFFLE_ROWS: usize = 1 << 23;
@@ -163,7 +163,7 @@ fn section(context: &JobContext) -> Result<&TrainSpec> {
 
 /// The output folder, which can be written.
 async fn output(context: &JobContext, spec: &TrainSpec) -> Result<Url> {
-    let url = parse_url(&format!("{}/", spec.output.trim_end_matches('/'))).context(|| "train.output")?;
+    let url = parse_folder(&spec.output).context(|| "train.output")?;
     refuse_input(&context.job, "train.output", &url)?;
     probe(&context.storage, &url, Others::Kept).await.context(|| "train.output")?;
     Ok(url)

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::dataframe::DataFrame;
-use datafusion::prelude::col;
+use datafusion::prelude::ident;
 use futures::{StreamExt, stream};
 use serde_json::json;
 use url::Url;
@@ -21,7 +21,7 @@ use counterweight::job::{ScoreSpec, Unfinished};
 use counterweight::model::Stop;
 use counterweight::operator::{Finding, Operator, Report};
 use counterweight::output::{Others, OutputFolder, Outputs, Staged, probe, refuse_input};
-use counterweight::storage::parse_url;
+use counterweight::storage::{parse_folder, parse_url};
 use files::{InputFile, input_files};
 use scorer::{Added, Counts, Scorer, output_schema};
 use write::{write_file, write_query};
@@ -122,7 +122,7 @@ async fn plan(context: &JobContext, spec: &ScoreSpec) -> Result<Plan> {
         (None, Some(train)) => parse_url(&train.output).context(|| "train.output")?,
         (None, None) => invalid!("score.model is missing: give the URL of a model folder"),
     };
-    let output = output(spec)?;
+    let output = parse_folder(&spec.output).context(|| "score.output")?;
     refuse_input(&context.job, "score.output", &output)?;
     let input = match (&spec.table, &spec.query) {
         (Some(table), _) => Input::Files(input_files(context, table).await.context(|| format!("[tables.{table}]"))?),
@@ -149,11 +149,6 @@ fn refuse_unfinished(model: &TrainedModel, folder: &Url, unfinished: Unfinished)
     Ok(())
 }
 
-/// The folder that a job's scored rows go to.
-fn output(spec: &ScoreSpec) -> Result<Url> {
-    parse_url(&format!("{}/", spec.output.trim_end_matches('/'))).context(|| "score.output")
-}
-
 /// The rows of `score.query`, sorted by the columns that the output is laid out by.
 async fn query(context: &JobContext, sql: &str, by: &[String]) -> Result<DataFrame> {
     let rows = context.query("score.query", sql).await?;
@@ -163,9 +158,7 @@ async fn query(context: &JobContext, sql: &str, by: &[String]) -> Result<DataFra
     }
     match by {
         [] => Ok(rows),
-        by => Ok(rows.sort(
-            by.iter().map(|name| col(format!("\"{}\"", name.replace('"', "\"\""))).sort(true, true)).collect(),
-        )?),
+        by => Ok(rows.sort(by.iter().map(|name| ident(name).sort(true, true)).collect())?),
     }
 }
 
