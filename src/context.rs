@@ -65,7 +65,8 @@ impl JobContextBuilder {
         self
     }
 
-    /// The stores of the job's inputs and outputs; by default those that the environment configures.
+    /// The stores of the job's inputs and outputs, whose time-out is their own; by default those that the environment and
+    /// the job's `[storage]` configure.
     ///
     /// A URL whose store a host's session has registered is read from there. Outputs go to these stores alone: what is to be
     /// written to a store that the host has made belongs in here, too, by
@@ -101,7 +102,10 @@ impl JobContextBuilder {
     pub fn build(self) -> Result<JobContext> {
         let Self { job, session, storage, events, interrupt, operators: given } = self;
         let job = Arc::new(job);
-        let storage = storage.unwrap_or_else(|| Arc::new(Storage::from_env()));
+        let storage = storage.unwrap_or_else(|| Arc::new(job.storage.stores()));
+        if let Some(folder) = &job.session.spill_directory {
+            storage.require_allowed(&parse_url(&folder.to_string_lossy())?)?;
+        }
         let tables: Vec<Arc<dyn TableSource>> = vec![Arc::new(JobTables::new(Arc::clone(&job)))];
         let session = match session {
             Some(host) => session_beside(&host, Arc::clone(&storage), tables)?,

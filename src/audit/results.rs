@@ -12,6 +12,7 @@ use super::outcome::{AuditOutcome, CheckResult};
 use crate::context::JobContext;
 use crate::error::{Context, Result};
 use crate::metrics::Exposition;
+use crate::redact::redact;
 use crate::output::{Others, Outputs, parquet_bytes};
 
 /// Writes, for each audit that has an `output`, each check's rows as `CHECK.parquet` and `CHECK.json` and then
@@ -53,7 +54,7 @@ async fn stage(context: &JobContext, audits: &[AuditOutcome], outputs: &Outputs)
 }
 
 fn json(figures: &serde_json::Value) -> Vec<u8> {
-    format!("{figures:#}\n").into_bytes()
+    redact(&format!("{figures:#}\n")).into_owned().into_bytes()
 }
 
 fn parquet(result: &CheckResult) -> Result<Vec<u8>> {

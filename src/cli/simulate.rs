@@ -2,7 +2,7 @@ use clap::{Args, ValueEnum};
 use counterweight::error::{Error, Result};
 use counterweight::job::Shape;
 use counterweight::simulate::{Destination, Estimates, Simulation, Simulator, Tally, simulate};
-use counterweight::storage::{Storage, parse_url};
+use counterweight::storage::parse_url;
 use url::Url;
 
 use counterweight::command::{GlobalArgs, StderrEvents, interrupt, print};
@@ -100,7 +100,7 @@ pub(super) async fn run(global: &GlobalArgs, args: SimulateArgs) -> Result<()> {
     let threads = global.threads.or(std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
     let interrupt = interrupt();
 
-    let (tally, files) = simulate(simulator, &to, &Storage::from_env(), threads, &interrupt, &StderrEvents).await?;
+    let (tally, files) = simulate(simulator, &to, &global.storage(), threads, &interrupt, &StderrEvents).await?;
     print(&summary(&config, &tally, &files))
 }
 

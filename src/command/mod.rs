@@ -20,6 +20,7 @@ pub use signals::{interrupt, leave_interrupts};
 
 use crate::error::{DIVERGED, Error, Result};
 use crate::operator::Report;
+use crate::redact::redact;
 
 /// How long work that looks after its own clean end has for it after SIGINT or SIGTERM.
 pub const PATIENCE: Duration = Duration::from_secs(1);
@@ -101,7 +102,8 @@ pub fn start_logging(global: &GlobalArgs) {
 
 /// Which log lines the arguments ask for.
 pub fn log_filter(global: &GlobalArgs) -> EnvFilter {
-    EnvFilter::try_new(&global.log).unwrap_or_else(|error| {
+    // What is retried is said by our own stores.
+    EnvFilter::try_new(format!("object_store=warn,{}", global.log)).unwrap_or_else(|error| {
         complain(&format!("--log {:?}: {error}; showing `info`", global.log));
         EnvFilter::new("info")
     })
@@ -116,10 +118,10 @@ pub fn show(report: &Report) -> Result<()> {
     printed
 }
 
-/// Writes text to standard output.
+/// Writes text to standard output, without what nobody is to see.
 pub fn print(text: &str) -> Result<()> {
     progress::clear();
     let mut stdout = std::io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
+    stdout.write_all(redact(text).as_bytes())?;
     Ok(stdout.flush()?)
 }

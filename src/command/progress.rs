@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use crate::events::{Event, EventSink, log};
 use crate::model::EpochRecord;
+use crate::redact::redact;
 
 const TEMPLATE: &str = "{prefix} {human_pos}/{human_len} {wide_bar} {msg} [{elapsed}, {eta} left]";
 
@@ -91,9 +92,10 @@ pub(super) fn clear() {
 pub struct Stderr;
 
 impl Write for Stderr {
-    /// Never fails: bytes that cannot be written are lost.
+    /// Never fails: bytes that cannot be written are lost. What nobody is to see is not among them.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let write = || io::stderr().write_all(bytes);
+        let text = String::from_utf8_lossy(bytes);
+        let write = || io::stderr().write_all(redact(&text).as_bytes());
         let _ = match &*BAR.lock() {
             Some(bar) => bar.suspend(write),
             None => write(),

@@ -27,6 +27,7 @@ use counterweight::error::{Context, Error, Result, invalid};
 use counterweight::job::{LossSpec, ModelSpec};
 use counterweight::model::{DataRecord, FORMAT, MANIFEST, Manifest, TrainingRecord, VocabularyFile};
 use counterweight::output::{Others, OutputFolder, Outputs, parquet_bytes};
+use counterweight::redact::redact;
 use counterweight::storage::{Storage, child, is_not_found};
 
 /// How often a reader starts anew because the model was replaced under its hands.
@@ -115,9 +116,8 @@ impl Files {
         for name in [weights, &mut users.file, &mut items.file] {
             *name = folder.path_of(name);
         }
-        let mut manifest = serde_json::to_vec_pretty(&self.manifest).map_err(std::io::Error::from)?;
-        manifest.push(b'\n');
-        folder.put_fixed(MANIFEST, &manifest).await
+        let manifest = serde_json::to_string_pretty(&self.manifest).map_err(std::io::Error::from)?;
+        folder.put_fixed(MANIFEST, format!("{}\n", redact(&manifest)).as_bytes()).await
     }
 }
 
