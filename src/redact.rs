@@ -40,11 +40,11 @@ static SECRETS: RwLock<Vec<String>> = RwLock::new(Vec::new());
 /// Hides `secret` from now on, in every text of this process that is redacted: as it is, and as it is written in URLs, SQL
 /// and JSON.
 pub fn keep_secret(secret: &str) {
-    let json = serde_json::to_string(secret).unwrap_or_default();
+    let json = serde_json::Value::from(secret).to_string();
     let forms = [
         secret.to_owned(),
         secret.replace('\'', "''"),
-        json.trim_matches('"').to_owned(),
+        json[1..json.len() - 1].to_owned(),
         utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string(),
     ];
     let mut secrets = SECRETS.write();

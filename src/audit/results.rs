@@ -12,8 +12,8 @@ use super::outcome::{AuditOutcome, CheckResult};
 use crate::context::JobContext;
 use crate::error::{Context, Result};
 use crate::metrics::Exposition;
-use crate::redact::redact;
 use crate::output::{Others, Outputs, parquet_bytes};
+use crate::redact::redact;
 
 /// Writes, for each audit that has an `output`, each check's rows as `CHECK.parquet` and `CHECK.json` and then
 /// the whole as `audit.json`; last, the metrics files.

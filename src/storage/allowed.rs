@@ -31,7 +31,10 @@ pub(super) struct Allowed(Vec<Prefix>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Prefix {
     Disk(PathBuf),
-    Store { authority: String, parts: Vec<String> },
+    Store {
+        authority: String,
+        parts: Vec<String>,
+    },
     /// One that could not be read: nothing lies in it.
     Nothing,
 }

@@ -134,12 +134,7 @@ pub(super) fn require_azure(url: &Url, options: &Options) -> Result<()> {
         "azure_identity_endpoint",
         "azure_fabric_token_service_url",
     ];
-    let flags = [
-        "azure_storage_use_emulator",
-        "azure_use_emulator",
-        "azure_use_azure_cli",
-        "azure_skip_signature",
-    ];
+    let flags = ["azure_storage_use_emulator", "azure_use_emulator", "azure_use_azure_cli", "azure_skip_signature"];
     if options.get(&keys).is_some() || options.is_set(&flags) || dmi("chassis_asset_tag") == AZURE_TAG {
         return Ok(());
     }
@@ -274,7 +269,8 @@ mod tests {
     async fn credentials_come_from_where_the_aws_tools_take_them() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name).display().to_string();
-        let process = "echo '{\"Version\": 1, \"AccessKeyId\": \"P\", \"SecretAccessKey\": \"S\", \"SessionToken\": \"T\"}'";
+        let process =
+            "echo '{\"Version\": 1, \"AccessKeyId\": \"P\", \"SecretAccessKey\": \"S\", \"SessionToken\": \"T\"}'";
         let text = format!(
             "[default]\naws_access_key_id = D\naws_secret_access_key = S\n[profile process]\ncredential_process = {process}\n\
              [profile token]\naws_access_key_id = A\naws_secret_access_key = S\naws_session_token = T\n\

@@ -23,8 +23,9 @@ use object_store::client::{
 };
 use object_store::path::Path;
 use object_store::{
-    BackoffConfig, ClientOptions, CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult,
-    RenameOptions, Result, RetryConfig, UploadPart,
+    BackoffConfig, ClientOptions, CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload,
+    ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
+    RetryConfig, UploadPart,
 };
 use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep, sleep, timeout};
@@ -136,8 +137,8 @@ impl HttpService for Service {
             Ok(Ok(response)) => response,
         };
         let status = response.status();
-        let is_repeated = status.is_server_error()
-            || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
+        let is_repeated =
+            status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
         if is_repeated {
             self.note(format!("answered {status}"));
             let seconds = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());

@@ -96,7 +96,9 @@ fn substitute_text(text: &str, known: &BTreeMap<String, String>, path: &str) -> 
         match form {
             None => result.push_str(value),
             Some("sql") => result.extend(["'", &value.replace('\'', "''"), "'"]),
-            Some(form) => invalid!("{path}: ${{{name}:{form}}} is no form of a variable; write ${{{name}}}, or ${{{name}:sql}}"),
+            Some(form) => {
+                invalid!("{path}: ${{{name}:{form}}} is no form of a variable; write ${{{name}}}, or ${{{name}:sql}}")
+            }
         }
         rest = &rest[start + length + 1..];
     }
