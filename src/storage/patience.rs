@@ -24,8 +24,8 @@ use object_store::client::{
 use object_store::path::Path;
 use object_store::{
     BackoffConfig, ClientOptions, CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload,
-    ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
-    RetryConfig, UploadPart,
+    ObjectMeta, ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions,
+    Result, RetryConfig, UploadPart,
 };
 use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep, sleep, timeout};
@@ -313,6 +313,21 @@ impl Patience {
     }
 }
 
+impl Patient {
+    /// Why a look at an object is refused: what an answer to HEAD cannot say, and one to GET can.
+    async fn why(&self, location: &Path) -> Option<object_store::Error> {
+        self.patience.wait(self.inner.get_range(location, 0..1)).await.err()
+    }
+}
+
+fn is_refusal(error: &object_store::Error) -> bool {
+    use object_store::Error;
+    match error {
+        Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => true,
+        error => error.to_string().contains("400 Bad Request"),
+    }
+}
+
 impl fmt::Display for Patient {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.inner.fmt(formatter)
@@ -322,7 +337,12 @@ impl fmt::Display for Patient {
 #[async_trait]
 impl ObjectStore for Patient {
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        let mut found = self.patience.wait(self.inner.get_opts(location, options)).await?;
+        let is_look = options.head;
+        let found = self.patience.wait(self.inner.get_opts(location, options)).await;
+        let mut found = match found {
+            Err(error) if is_look && is_refusal(&error) => return Err(self.why(location).await.unwrap_or(error)),
+            found => found?,
+        };
         if let GetResultPayload::Stream(bytes) = found.payload {
             found.payload = GetResultPayload::Stream(self.patience.each(bytes));
         }

@@ -34,7 +34,7 @@ impl Subject {
     }
 
     fn path(&self, name: &str) -> Path {
-        name.split('/').fold(self.root.clone(), |path, part| path.join(part))
+        Path::parse(format!("{}/{name}", self.root)).unwrap()
     }
 
     fn url(&self, name: &str) -> Url {
