@@ -59,16 +59,22 @@ pub fn keep_secret(secret: &str) {
 /// `text` without passwords and queries of URLs, and without the secrets that are [kept](keep_secret). Of a query, what asks
 /// for part of a listing stays.
 pub fn redact(text: &str) -> Cow<'_, str> {
+    let text = hide_secrets(text);
+    match text.contains("://") {
+        true => Cow::Owned(redact_urls(&text)),
+        false => text,
+    }
+}
+
+/// `text` without the secrets that are [kept](keep_secret): for what holds data, whose URLs are none of ours.
+pub fn hide_secrets(text: &str) -> Cow<'_, str> {
     let mut text = Cow::Borrowed(text);
     for secret in SECRETS.read().iter() {
         if text.contains(secret.as_str()) {
             text = Cow::Owned(text.replace(secret.as_str(), HIDDEN));
         }
     }
-    match text.contains("://") {
-        true => Cow::Owned(redact_urls(&text)),
-        false => text,
-    }
+    text
 }
 
 /// Redacts every text of `json`.

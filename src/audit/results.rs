@@ -13,7 +13,7 @@ use crate::context::JobContext;
 use crate::error::{Context, Result};
 use crate::metrics::Exposition;
 use crate::output::{Others, Outputs, parquet_bytes};
-use crate::redact::redact;
+use crate::redact::hide_secrets;
 
 /// Writes, for each audit that has an `output`, each check's rows as `CHECK.parquet` and `CHECK.json` and then
 /// the whole as `audit.json`; last, the metrics files.
@@ -54,7 +54,7 @@ async fn stage(context: &JobContext, audits: &[AuditOutcome], outputs: &Outputs)
 }
 
 fn json(figures: &serde_json::Value) -> Vec<u8> {
-    redact(&format!("{figures:#}\n")).into_owned().into_bytes()
+    hide_secrets(&format!("{figures:#}\n")).into_owned().into_bytes()
 }
 
 fn parquet(result: &CheckResult) -> Result<Vec<u8>> {

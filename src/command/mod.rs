@@ -20,7 +20,7 @@ pub use signals::{interrupt, leave_interrupts};
 
 use crate::error::{DIVERGED, Error, Result};
 use crate::operator::Report;
-use crate::redact::redact;
+use crate::redact::hide_secrets;
 
 /// How long work that looks after its own clean end has for it after SIGINT or SIGTERM.
 pub const PATIENCE: Duration = Duration::from_secs(1);
@@ -118,10 +118,10 @@ pub fn show(report: &Report) -> Result<()> {
     printed
 }
 
-/// Writes text to standard output, without what nobody is to see.
+/// Writes text to standard output, without the secrets of a job.
 pub fn print(text: &str) -> Result<()> {
     progress::clear();
     let mut stdout = std::io::stdout().lock();
-    stdout.write_all(redact(text).as_bytes())?;
+    stdout.write_all(hide_secrets(text).as_bytes())?;
     Ok(stdout.flush()?)
 }
