@@ -187,7 +187,12 @@ fn dmi(name: &str) -> String {
 /// The command of a profile's `credential_process`, and what it said last.
 struct Process {
     command: String,
-    said: Mutex<Option<(Arc<AwsCredential>, Option<DateTime<Utc>>)>>,
+    said: Mutex<Option<Fetched>>,
+}
+
+struct Fetched {
+    credential: Arc<AwsCredential>,
+    expires: Option<DateTime<Utc>>,
 }
 
 impl std::fmt::Debug for Process {
@@ -229,7 +234,7 @@ impl CredentialProvider for Process {
 
     async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
         let mut said = self.said.lock().await;
-        if let Some((credential, expires)) = &*said
+        if let Some(Fetched { credential, expires }) = &*said
             && expires.is_none_or(|expires| expires - RENEWAL > Utc::now())
         {
             return Ok(Arc::clone(credential));
@@ -240,7 +245,7 @@ impl CredentialProvider for Process {
         })?;
         let credential =
             Arc::new(AwsCredential { key_id: access_key_id, secret_key: secret_access_key, token: session_token });
-        *said = Some((Arc::clone(&credential), expiration));
+        *said = Some(Fetched { credential: Arc::clone(&credential), expires: expiration });
         Ok(credential)
     }
 }
