@@ -22,6 +22,7 @@ pub fn parse_url(text: &str) -> Result<Url> {
         Some(rest) => std::env::home_dir().unwrap_or_default().join(rest),
         None => std::path::absolute(text)?,
     };
+    let path = without_parents(path).map_err(|error| Error::Invalid(format!("cannot follow {text:?}: {error}")))?;
     let url = if text.ends_with('/') { Url::from_directory_path(&path) } else { Url::from_file_path(&path) };
     url.map_err(|()| Error::Invalid(format!("{text:?} is not a path")))
 }
@@ -51,6 +52,18 @@ pub(crate) fn local_path(url: &Url) -> Option<PathBuf> {
     if url.scheme() == "file" { url.to_file_path().ok() } else { None }
 }
 
+/// The path without `..`, each taken as the system takes it: from where the links before it lead.
+fn without_parents(path: PathBuf) -> io::Result<PathBuf> {
+    let parts: Vec<Component> = path.components().collect();
+    match parts.iter().rposition(|part| *part == Component::ParentDir) {
+        None => Ok(path),
+        Some(last) => {
+            let (before, after) = parts.split_at(last + 1);
+            Ok(canonical(&before.iter().collect::<PathBuf>())?.join(after.iter().collect::<PathBuf>()))
+        }
+    }
+}
+
 /// The path with every symbolic link followed, as far as it exists.
 pub(crate) fn canonical(path: &Path) -> io::Result<PathBuf> {
     match path.canonicalize() {
@@ -70,6 +83,33 @@ pub(crate) fn canonical(path: &Path) -> io::Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parents_are_followed_as_the_system_follows_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        std::fs::create_dir_all(root.join("a/b")).unwrap();
+        std::fs::create_dir(root.join("c")).unwrap();
+        std::os::unix::fs::symlink(root.join("a/b"), root.join("link")).unwrap();
+        for (text, path) in [
+            ("a/../c/x.csv", "c/x.csv"),
+            ("a/b/../../x.csv", "x.csv"),
+            ("link/../x.csv", "a/x.csv"),
+            ("none/../x.csv", "x.csv"),
+            ("a/b/..", "a"),
+            ("a/../c/", "c/"),
+            ("c/./x.csv", "c/x.csv"),
+            ("a/b/../link/x.csv", "a/link/x.csv"),
+        ] {
+            let url = parse_url(&format!("{}/{text}", root.display())).unwrap();
+            assert_eq!(url.to_file_path().unwrap(), root.join(path), "{text}");
+            assert_eq!(url.path().ends_with('/'), path.ends_with('/'), "{text}");
+        }
+        assert_eq!(parse_url("s3://b/a/../x").unwrap().as_str(), "s3://b/x");
+        assert_eq!(parse_url("file:///a/../x").unwrap().as_str(), "file:///x");
+        let here = std::env::current_dir().unwrap().canonicalize().unwrap();
+        assert_eq!(parse_url("../x").unwrap().to_file_path().unwrap(), here.parent().unwrap().join("x"));
+    }
 
     #[test]
     fn paths_and_urls() {
