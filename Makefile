@@ -34,8 +34,13 @@ venv = cmp -s $(REQUIREMENTS)/$(1).txt $(TOOLS)/$(1)/requirements.txt || { \
 	python3 -m venv --clear $(TOOLS)/$(1) \
 	&& $(TOOLS)/$(1)/bin/pip install --quiet --no-deps --only-binary :all: --require-hashes -r $(REQUIREMENTS)/$(1).txt \
 	&& cp $(REQUIREMENTS)/$(1).txt $(TOOLS)/$(1)/requirements.txt; }
+# Azurite's packages, by the Node of its Python; a copy of the lock file says what is installed.
+azurite = $(call venv,azurite) && { cmp -s $(REQUIREMENTS)/azurite/package-lock.json $(TOOLS)/azurite/installed.json || { \
+	cp $(REQUIREMENTS)/azurite/*.json $(TOOLS)/azurite/ \
+	&& PATH="$(TOOLS)/azurite/bin:$$PATH" npm ci --prefix $(TOOLS)/azurite --ignore-scripts --no-audit --no-fund --silent \
+	&& cp $(REQUIREMENTS)/azurite/package-lock.json $(TOOLS)/azurite/installed.json; }; }
 
-.PHONY: help demo test test-azure test-faults bench bench-train lint install libtorch env clean-cache
+.PHONY: help demo test test-faults bench bench-train lint install libtorch env clean-cache
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -51,27 +56,17 @@ test: $(TOOLS)/$(S3_SERVER)/bin/s3s-fs
 	@$(setup)
 	scripts/packages.sh prometheus
 	$(call venv,moto)
-	export COUNTERWEIGHT_S3_SERVER=$< COUNTERWEIGHT_MOTO=$(TOOLS)/moto/bin/python
+	$(azurite)
+	export COUNTERWEIGHT_S3_SERVER=$< COUNTERWEIGHT_MOTO=$(TOOLS)/moto COUNTERWEIGHT_AZURITE=$(TOOLS)/azurite
 	cargo test --workspace --locked
 
-# The storage layer against Azurite, 0.4 GB of npm packages that nothing else needs: COUNTERWEIGHT_AZURITE names the
-# `azurite-blob` of azurite 3.37.0.
-test-azure:
-	@$(setup)
-	cargo test --workspace --locked --test it -- --exact stores::azure_keeps_objects_as_every_store_does --ignored
-
 # The tests measure how long runs take: one at a time.
-test-faults: $(TOOLS)/faults/requirements.txt
+test-faults:
 	@$(setup)
+	$(call venv,faults)
 	export COUNTERWEIGHT_FAULTS_PYTHON=$(TOOLS)/faults/bin/python
 	$(build)
 	cargo test --workspace --locked --test faults -- --test-threads 1 --nocapture
-
-# A Python with what tables are compared with; the copy says what is installed.
-$(TOOLS)/faults/requirements.txt: tests/faults/requirements.txt
-	@python3 -m venv $(TOOLS)/faults
-	$(TOOLS)/faults/bin/pip install --quiet --require-hashes --only-binary :all: -r $<
-	cp $< $@
 
 lint:
 	@$(setup)
@@ -113,8 +108,9 @@ libtorch:
 env:
 	@echo "export LIBTORCH='$$(scripts/libtorch.py $(COUNTERWEIGHT_TORCH))'"
 	echo "export CARGO_TARGET_DIR='$(CARGO_TARGET_DIR)'"
-	$(call venv,moto) 1>&2
-	echo "export COUNTERWEIGHT_MOTO='$(TOOLS)/moto/bin/python'"
+	{ $(call venv,moto) && $(azurite); } 1>&2
+	echo "export COUNTERWEIGHT_MOTO='$(TOOLS)/moto'"
+	echo "export COUNTERWEIGHT_AZURITE='$(TOOLS)/azurite'"
 	echo "export COUNTERWEIGHT_S3_SERVER='$(TOOLS)/$(S3_SERVER)/bin/s3s-fs'"
 
 # An S3 server on a folder, from crates.io; built apart, so that its features do not change ours.

@@ -22,8 +22,8 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use url::{Position, Url};
 
 use self::allowed::{Allowed, Confined, prefix_url};
-pub(crate) use self::location::{canonical, local_path};
 pub use self::location::{as_folder, child, parse_folder, parse_url};
+pub(crate) use self::location::{canonical, local_path};
 use self::options::{ALLOW_LOCATION, Options, TIMEOUT};
 pub use self::patience::DEFAULT_TIMEOUT;
 pub(crate) use self::web::store_url;

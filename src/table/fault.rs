@@ -16,9 +16,7 @@ pub(super) fn fault(file: &str, error: DataFusionError) -> Error {
     match cause(&error) {
         Cause::Replaced => world(format!("{file} was replaced while it was read; run again")),
         Cause::Removed => world(format!("{file} was removed while it was read; run again")),
-        Cause::World => {
-            Error::Context { context: format!("cannot read {file}"), source: Box::new(Error::from(error)) }
-        }
+        Cause::World => Error::Context { context: format!("cannot read {file}"), source: Box::new(Error::from(error)) },
         Cause::Data => Error::Invalid(format!("cannot read {file}: {}{}", text(&error), cure(&error))),
     }
 }

@@ -1,14 +1,16 @@
 //! The storage layer: what every kind of store does alike.
 
 use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use counterweight::object_store::path::Path;
-use counterweight::object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use counterweight::object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, UpdateVersion};
+use counterweight::output::{MANIFEST, Others, Outputs, list};
 use counterweight::storage::{Storage, is_not_found, parse_url};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, TryStreamExt, future, stream};
 use url::Url;
 
 use crate::s3_server::S3Server;
@@ -119,6 +121,52 @@ async fn keeps_objects(storage: Storage, base: &str, creates: bool) {
     assert_eq!(subject.read("ab/z").await.as_deref(), Some("beside"));
 }
 
+/// What output folders need of a store that creates and replaces an object only where nobody else has.
+async fn keeps_one_of_several_writers(storage: Storage, base: &str) {
+    let subject = Subject::new(storage, base);
+    let path = subject.path("contested");
+    for round in 0..4 {
+        let found = subject.store.head(&path).await.ok();
+        let mode = match &found {
+            Some(meta) => PutMode::Update(UpdateVersion { e_tag: meta.e_tag.clone(), version: meta.version.clone() }),
+            None => PutMode::Create,
+        };
+        let puts = (0..16).map(|writer| {
+            let text = format!("{round} {writer}");
+            subject.store.put_opts(&path, text.into(), mode.clone().into())
+        });
+        let won = future::join_all(puts).await.into_iter().filter(Result::is_ok).count();
+        assert_eq!(won, 1, "round {round}");
+    }
+
+    let folder = subject.url("out/");
+    let write = async |run: usize| {
+        let written = Outputs::write(async |outputs| {
+            let out = outputs.folder(&subject.storage, &folder, Others::Refused).await?;
+            for file in 0..=run {
+                out.put(&format!("{file}.csv"), format!("run {run}").as_bytes()).await?;
+            }
+            Ok(())
+        });
+        written.await.map(|((), _)| ())
+    };
+    let (store, path) = subject.storage.resolve(&folder).unwrap();
+    for round in 0..3 {
+        for written in future::join_all((0..4).map(&write)).await {
+            written.unwrap();
+        }
+        let mut texts = Vec::new();
+        for object in list(&*store, &path).await.unwrap() {
+            if object.location.filename() != Some(MANIFEST) {
+                texts.push(store.get(&object.location).await.unwrap().bytes().await.unwrap());
+            }
+        }
+        let run: usize = std::str::from_utf8(&texts[0]).unwrap()["run ".len()..].parse().unwrap();
+        assert_eq!(texts.len(), run + 1, "round {round}: all files of a run");
+        assert!(texts.iter().all(|text| *text == texts[0]), "round {round}: of one run: {texts:?}");
+    }
+}
+
 fn options<'a>(options: impl IntoIterator<Item = (&'a str, &'a str)>) -> Storage {
     Storage::new(options.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())))
 }
@@ -132,6 +180,7 @@ async fn a_disk_keeps_objects_as_every_store_does() {
 #[tokio::test]
 async fn memory_keeps_objects_as_every_store_does() {
     keeps_objects(Storage::new([]), "memory:///base/", true).await;
+    keeps_one_of_several_writers(Storage::new([]), "memory:///race/").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -142,44 +191,44 @@ async fn s3_keeps_objects_as_every_store_does() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn s3_of_moto_keeps_objects_as_every_store_does() {
-    let python = std::env::var_os("COUNTERWEIGHT_MOTO").expect(
-        "COUNTERWEIGHT_MOTO does not name the Python of moto: run the tests by `make test`, \
-         or set a shell up with `eval \"$(make -s env)\"`",
-    );
     let port = free_port();
-    let mut command = Command::new(python);
+    let mut command = Command::new(tool("COUNTERWEIGHT_MOTO").join("bin/python"));
     command.args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()]);
     let _server = Server::start(command, port);
     request(port, "PUT /bucket HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
     let endpoint = format!("http://127.0.0.1:{port}");
-    let storage = options([
-        ("AWS_ENDPOINT_URL", endpoint.as_str()),
-        ("AWS_REGION", "us-east-1"),
-        ("AWS_ACCESS_KEY_ID", "key"),
-        ("AWS_SECRET_ACCESS_KEY", "secret"),
-    ]);
-    keeps_objects(storage, "s3://bucket/base/", true).await;
+    let storage = || {
+        options([
+            ("AWS_ENDPOINT_URL", endpoint.as_str()),
+            ("AWS_REGION", "us-east-1"),
+            ("AWS_ACCESS_KEY_ID", "key"),
+            ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ])
+    };
+    keeps_objects(storage(), "s3://bucket/base/", true).await;
+    keeps_one_of_several_writers(storage(), "s3://bucket/race/").await;
 }
 
-/// By hand, as `make test-azure`.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "Azurite is 0.4 GB of npm packages"]
 async fn azure_keeps_objects_as_every_store_does() {
-    let program = std::env::var_os("COUNTERWEIGHT_AZURITE").expect("COUNTERWEIGHT_AZURITE names azurite-blob");
-    let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
-    let mut command = Command::new(program);
+    let (port, folder, azurite) = (free_port(), tempfile::tempdir().unwrap(), tool("COUNTERWEIGHT_AZURITE"));
+    let mut command = Command::new(azurite.join("bin/node"));
+    command.arg(azurite.join("node_modules/azurite/dist/src/blob/main.js"));
     command.args(["--silent", "--skipApiVersionCheck", "--blobHost", "127.0.0.1", "--blobPort", &port.to_string()]);
     command.arg("--location").arg(folder.path());
     let _server = Server::start(command, port);
     let endpoint = format!("http://127.0.0.1:{port}/{}", azure::ACCOUNT);
     azure::create_container(port, "container");
-    let storage = options([
-        ("AZURE_STORAGE_ACCOUNT_NAME", azure::ACCOUNT),
-        ("AZURE_STORAGE_ACCOUNT_KEY", azure::KEY),
-        ("AZURE_STORAGE_ENDPOINT", endpoint.as_str()),
-        ("AZURE_ALLOW_HTTP", "true"),
-    ]);
-    keeps_objects(storage, "az://container/base/", true).await;
+    let storage = || {
+        options([
+            ("AZURE_STORAGE_ACCOUNT_NAME", azure::ACCOUNT),
+            ("AZURE_STORAGE_ACCOUNT_KEY", azure::KEY),
+            ("AZURE_STORAGE_ENDPOINT", endpoint.as_str()),
+            ("AZURE_ALLOW_HTTP", "true"),
+        ])
+    };
+    keeps_objects(storage(), "az://container/base/", true).await;
+    keeps_one_of_several_writers(storage(), "az://container/race/").await;
 }
 
 /// What Azurite knows of itself, and what no store does: to make a container.
@@ -205,6 +254,15 @@ mod azure {
         }
         super::request(port, &(text + "connection: close\r\n\r\n"));
     }
+}
+
+/// The folder of a tool.
+fn tool(variable: &str) -> PathBuf {
+    let folder = std::env::var_os(variable);
+    let folder = folder.unwrap_or_else(|| {
+        panic!("{variable} is not set: run the tests by `make test`, or set a shell up with `eval \"$(make -s env)\"`")
+    });
+    folder.into()
 }
 
 fn free_port() -> u16 {
