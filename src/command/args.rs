@@ -116,6 +116,11 @@ pub struct ModelArgs {
 }
 
 impl ModelArgs {
+    /// Whether the job says that other work runs on the same processors.
+    fn beside_others(&self, global: &GlobalArgs) -> bool {
+        self.job.load(global).is_ok_and(|job| job.session.beside_others)
+    }
+
     /// The context that the job's models run in, after `set`.
     fn context(&self, global: &GlobalArgs, set: impl Iterator<Item = String>) -> Result<JobContext> {
         let device = self.device.map(|device| format!("device={device}"));
@@ -141,6 +146,11 @@ pub struct TrainArgs {
 }
 
 impl TrainArgs {
+    /// Whether the job says that other work runs on the same processors.
+    pub fn beside_others(&self, global: &GlobalArgs) -> bool {
+        self.models.beside_others(global)
+    }
+
     /// The context to train in.
     pub fn context(&self, global: &GlobalArgs) -> Result<JobContext> {
         let resume = self.resume.as_ref().map(|resume| format!("train.checkpoint.resume={resume}"));
@@ -157,6 +167,11 @@ pub struct ScoreArgs {
 }
 
 impl ScoreArgs {
+    /// Whether the job says that other work runs on the same processors.
+    pub fn beside_others(&self, global: &GlobalArgs) -> bool {
+        self.models.beside_others(global)
+    }
+
     /// The context to score in.
     pub fn context(&self, global: &GlobalArgs) -> Result<JobContext> {
         self.models.context(global, std::iter::empty())

@@ -212,7 +212,7 @@ async fn s3_of_moto_keeps_objects_as_every_store_does() {
 #[tokio::test(flavor = "multi_thread")]
 async fn azure_keeps_objects_as_every_store_does() {
     let (port, folder, azurite) = (free_port(), tempfile::tempdir().unwrap(), tool("COUNTERWEIGHT_AZURITE"));
-    let mut command = Command::new(azurite.join("bin/node"));
+    let mut command = Command::new(azurite.join("node"));
     command.arg(azurite.join("node_modules/azurite/dist/src/blob/main.js"));
     command.args(["--silent", "--skipApiVersionCheck", "--blobHost", "127.0.0.1", "--blobPort", &port.to_string()]);
     command.arg("--location").arg(folder.path());

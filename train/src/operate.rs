@@ -23,7 +23,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 pub(crate) fn main(global: &GlobalArgs) -> ExitCode {
     tracing_subscriber::registry().with(Messages.with_filter(log_filter(global))).init();
-    execute(global, PATIENCE_OF_TRAINING, async || {
+    execute(global, "operate", PATIENCE_OF_TRAINING, async || {
         let outcome = operate().await;
         if let Err(error) = outcome {
             send(&Message::Failure(error.into()));

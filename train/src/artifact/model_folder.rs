@@ -99,7 +99,7 @@ impl Files {
     }
 
     /// Writes the model into `folder`, in place of the one that was there. Returns what was written.
-    pub async fn write(self, storage: &Storage, folder: &Url) -> Result<Vec<Url>> {
+    pub async fn write(&self, storage: &Storage, folder: &Url) -> Result<Vec<Url>> {
         let ((), written) = Outputs::write(async |outputs| {
             let folder = outputs.folder(storage, folder, Others::Kept).await?;
             self.stage(&folder).await
@@ -108,15 +108,16 @@ impl Files {
         Ok(written)
     }
 
-    async fn stage(mut self, folder: &OutputFolder) -> Result<()> {
+    async fn stage(&self, folder: &OutputFolder) -> Result<()> {
         for (name, bytes) in &self.named {
             folder.put(name, bytes).await?;
         }
-        let Manifest { weights, users, items, .. } = &mut self.manifest;
+        let mut manifest = self.manifest.clone();
+        let Manifest { weights, users, items, .. } = &mut manifest;
         for name in [weights, &mut users.file, &mut items.file] {
             *name = folder.path_of(name);
         }
-        let manifest = serde_json::to_string_pretty(&self.manifest).map_err(std::io::Error::from)?;
+        let manifest = serde_json::to_string_pretty(&manifest).map_err(std::io::Error::from)?;
         folder.put_fixed(MANIFEST, format!("{}\n", redact(&manifest)).as_bytes()).await
     }
 }

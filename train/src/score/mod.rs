@@ -85,7 +85,7 @@ impl Operator for ScoreOperator {
             "rows_with_unknown_item": unknown_item,
             "model": plan.model.as_str(),
         });
-        Ok(Report::new(self.name(), text, summary, outputs))
+        Ok(Report::new(self.name(), text, summary.clone(), outputs).with_digest(summary))
     }
 }
 
