@@ -394,6 +394,26 @@ fn a_damaged_file_is_named() {
     says(&here.refused("SELECT * FROM 'h.arrow'"), &["h.arrow"]);
 }
 
+/// A Parquet file with the column `c` of 1.5, 2.5, 3.5 and 4.5, and a checksum of its page: `write_table` of pyarrow 26 with
+/// `write_page_checksum=True, compression="none", use_dictionary=False`. No crate writes them.
+const WITH_CHECKSUM: &[u8] = b"PAR1\x15\x00\x15L\x15L\x15\x9f\xa4\xe4\xe4\x03\x1c\x15\x08\x15\x00\x15\x06\x15\x06\x1c\x00\x00\x00\x02\x00\
+    \x00\x00\x08\x01\x00\x00\x00\x00\x00\x00\xf8?\x00\x00\x00\x00\x00\x00\x04@\x00\x00\x00\x00\x00\x00\x0c@\x00\
+    \x00\x00\x00\x00\x00\x12@\x15\x04\x19,5\x00\x18\x06schema\x15\x02\x00\x15\x0a%\x02\x18\x01c\x00\x16\x08\x19\
+    \x1c\x19\x1c&\x00\x1c\x15\x0a\x19%\x06\x00\x19\x18\x01c\x15\x00\x16\x08\x16~\x16~&\x08I\x1c\x15\x00\x15\x00\
+    \x15\x02\x00<)\x06\x19&\x00\x08\x00\x00\x00\x16~\x16\x08&\x08\x16~\x00( parquet-cpp-arrow version 26.0.1\x19\
+    \x1c\x1c\x00\x00\x00z\x00\x00\x00PAR1";
+
+#[test]
+fn a_flipped_byte_of_a_page_with_a_checksum_is_refused() {
+    let here = Here::new();
+    here.write("whole.parquet", WITH_CHECKSUM);
+    assert_eq!(here.rows("SELECT sum(c) FROM 'whole.parquet'"), "12.0\n");
+    let mut flipped = WITH_CHECKSUM.to_vec();
+    flipped[41] ^= 1;
+    here.write("d/a.parquet", WITH_CHECKSUM).write("d/b.parquet", flipped);
+    says(&here.refused("SELECT sum(c) FROM 'd/'"), &["d/b.parquet", "CRC"]);
+}
+
 fn gzip(text: &str) -> Vec<u8> {
     let mut child = std::process::Command::new("gzip")
         .stdin(std::process::Stdio::piped())
