@@ -42,6 +42,7 @@ mod diagnostics;
 mod docs;
 mod estimators;
 pub mod expr_fn;
+mod inference;
 mod results;
 mod scalar;
 mod state;
