@@ -25,7 +25,8 @@
 //!
 //! # Arguments
 //! Columns, and literals where a function wants an argument that is the same for every row:
-//! - `treated` (o): a boolean, or a number that is 0 or 1;
+//! - `treated` (o): a boolean, or a number that is 0 or 1, or what [`treatment`] gives of it and of the clusters that the row
+//!   belongs to;
 //! - `propensity` (p), `propensity_before`: the learned probability of treatment, from 0 to 1;
 //! - `error` (e): the prediction error, which is read on treated rows only; `imputed_error` (ê): a guess of it on every
 //!   row;

@@ -208,8 +208,7 @@ fn combined(hashes: impl IntoIterator<Item = u64>) -> u64 {
 
 /// A hash of each value, the same for equal values of whichever type; any of a NULL.
 fn hashes(array: &ArrayRef) -> Result<Vec<u64>> {
-    let cast =
-        |to: &DataType| Ok::<_, arrow::error::ArrowError>(cast_with_options(array, to, &CastOptions::default())?);
+    let cast = |to: &DataType| cast_with_options(array, to, &CastOptions::default());
     let of_bytes =
         |bytes: &dyn Fn(usize) -> Vec<u8>| (0..array.len()).map(|row| hash(&bytes(row))).collect::<Vec<u64>>();
     Ok(match array.data_type() {

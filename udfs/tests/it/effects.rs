@@ -150,23 +150,20 @@ fn standardised(rows: &[Counted], element: Option<usize>, both_arms: bool) -> [O
 }
 
 /// The solution of `matrix · x = right` by elimination, for a matrix that has an inverse.
-fn solve(mut matrix: Vec<Vec<f64>>, mut right: Vec<f64>) -> Vec<f64> {
+fn solve(matrix: Vec<Vec<f64>>, right: Vec<f64>) -> Vec<f64> {
     let width = right.len();
+    let mut rows: Vec<Vec<f64>> = matrix;
+    rows.iter_mut().zip(right).for_each(|(row, right)| row.push(right));
     for k in 0..width {
-        let pivot = (k..width).max_by(|a, b| matrix[*a][k].abs().total_cmp(&matrix[*b][k].abs())).unwrap();
-        matrix.swap(k, pivot);
-        right.swap(k, pivot);
-        for row in 0..width {
-            if row != k {
-                let factor = matrix[row][k] / matrix[k][k];
-                for column in k..width {
-                    matrix[row][column] -= factor * matrix[k][column];
-                }
-                right[row] -= factor * right[k];
-            }
+        let pivot = (k..width).max_by(|a, b| rows[*a][k].abs().total_cmp(&rows[*b][k].abs())).unwrap();
+        rows.swap(k, pivot);
+        let pivot = rows[k].clone();
+        for (_, row) in rows.iter_mut().enumerate().filter(|(at, _)| *at != k) {
+            let factor = row[k] / pivot[k];
+            row.iter_mut().zip(&pivot).for_each(|(x, pivot)| *x -= factor * pivot);
         }
     }
-    (0..width).map(|k| right[k] / matrix[k][k]).collect()
+    rows.iter().enumerate().map(|(k, row)| row[width] / row[k]).collect()
 }
 
 /// β of the regression, and the bias over the mean error.
@@ -181,11 +178,11 @@ fn bias(rows: &[Counted], elements: &[usize], doubly_robust: bool) -> (Vec<f64>,
         let residual = if doubly_robust { row.e - row.i } else { row.e };
         absolute += w * row.e.abs();
         weights += w;
-        for k in 0..width {
-            c[k] += (w - 1.0) * phi[k] / rows.len() as f64;
-            if w > 0.0 {
-                responses[k] += w * residual * phi[k];
-                (0..width).for_each(|l| products[k][l] += w * phi[k] * phi[l]);
+        c.iter_mut().zip(&phi).for_each(|(c, phi)| *c += (w - 1.0) * phi / rows.len() as f64);
+        if w > 0.0 {
+            responses.iter_mut().zip(&phi).for_each(|(sum, phi)| *sum += w * residual * phi);
+            for (products, one) in products.iter_mut().zip(&phi) {
+                products.iter_mut().zip(&phi).for_each(|(sum, other)| *sum += w * one * other);
             }
         }
     }

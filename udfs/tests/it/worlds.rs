@@ -57,12 +57,12 @@ pub(crate) fn of_users_and_items(rng: &mut StdRng, users: usize, items: usize, r
     let draws = |rng: &mut StdRng, count: usize| (0..count).map(|_| rng.random_bool(p)).collect::<Vec<_>>();
     let (of_users, of_items) = (draws(rng, users), draws(rng, items));
     let mut all = Vec::with_capacity(users * items);
-    for user in 0..users {
-        for item in 0..items {
+    for (user, own) in of_users.iter().enumerate() {
+        for (item, items) in of_items.iter().enumerate() {
             let u: f64 = rng.random();
             let o = match () {
-                () if u < rho.sqrt() => of_users[user],
-                () if u < 2.0 * rho.sqrt() => of_items[item],
+                () if u < rho.sqrt() => *own,
+                () if u < 2.0 * rho.sqrt() => *items,
                 () => rng.random_bool(p),
             };
             all.push(Row { user: user as u32, item: item as u32, o, p, e: 1.0, x: 0.0 });
