@@ -73,8 +73,8 @@ const TIMES_NOISE: &str =
 
 async fn sizes(count: u64) -> Result<()> {
     head(
-        "Propensities are right and rows independent: how often p is at most 0.01, and 0.0001",
-        &["BMSE over its noise", "balance_test", "", "imbalance", ""],
+        "Propensities are right and rows independent: how often the p-value is at most 0.01, or 0.0001",
+        &["BMSE over its noise ≤ 0.01", "`balance_test` ≤ 0.01", "≤ 0.0001", "`imbalance` ≤ 0.01", "≤ 0.0001"],
     );
     let worlds: [(&str, u64, &[Part]); 6] = [
         ("500 rows p = 0.002 φ = 1; 20,000 p = 0.3 φ = 0", 1, &[Part(500, 0.002, 1.0), Part(20_000, 0.3, 0.0)]),
@@ -111,17 +111,18 @@ fn covers(interval: &str, at: &str, truth: f64) -> String {
 
 async fn coverage(count: u64) -> Result<()> {
     head(
-        "Rows of a user belong together, p = 0.15 is right on average: how often intervals of 95 % hold, and false verdicts",
+        "Rows of a user belong together, p = 0.15 is right on average: how often tests reject, intervals of 95 % hold and \
+         verdicts are false",
         &[
-            "balance_test p ≤ 0.05, independent",
+            "`balance_test` ≤ 0.05: independent",
             "clustered",
-            "imbalance, independent",
+            "interval of `imbalance`: independent",
             "clustered",
-            "IPS, independent",
+            "`ips_interval`: independent",
             "clustered",
-            "unbalanced, independent",
+            "`unbalanced`: independent",
             "clustered",
-            "p_value of imbalance ≤ 0.01",
+            "exact tail ≤ 0.01",
         ],
     );
     let zipf = |users: usize| (1..=users).map(|user| 4000 / user).collect::<Vec<usize>>();

@@ -85,12 +85,12 @@ impl Bounds {
         }
     }
 
-    /// The largest that `a·x` and `−a·x` can be, for `x` an element of φ less a centre, or 1.
-    fn largest(&self, elements: usize, element: Option<(usize, f64)>) -> [f64; 2] {
+    /// The largest that `a·x` and `−a·x` can be, for `x` an element of φ less an origin and the mean distance to it, or 1.
+    fn largest(&self, elements: usize, element: Option<(usize, f64, f64)>) -> [f64; 2] {
         let of_range = |values: &[f64]| {
             let (up, down) = (values[0], values[1]);
-            let Some((k, centre)) = element else { return [up, down] };
-            let (above, below) = (values[2 + elements + k] - centre, centre - values[2 + k]);
+            let Some((k, origin, mean)) = element else { return [up, down] };
+            let (above, below) = (values[2 + elements + k] - origin - mean, mean - (values[2 + k] - origin));
             [(above * up).max(below * down), (above * down).max(below * up)]
         };
         let ranges = self.values.chunks_exact(2 + 2 * elements).map(of_range);
@@ -158,7 +158,7 @@ impl Effects {
             let mut sums: [f64; SUMS] = std::array::from_fn(|s| all[s * width + k]);
             let (mean, unrounded) = (sums[1] / sums[0], sums[2]);
             shift(&mut sums, -mean);
-            let element = (k > 0).then(|| (k - 1, origin[k] + mean));
+            let element = (k > 0).then(|| (k - 1, origin[k], mean));
             Effect { sums, unrounded, largest: self.bounds[group].largest(width - 1, element) }
         };
         let effects = (0..width).map(effect).collect();
