@@ -160,7 +160,7 @@ async fn effect_sizes_do_not_depend_on_the_unit_or_the_origin_of_phi() {
                             "SELECT abs(i['estimate'][2]), abs(i['estimate'][3]), i['std_error'][2], i['std_error'][3],
                                i['degrees'][2], i['p_value'][2], i['p_value'][3], b['estimate'], c['std_error']
                              FROM (SELECT segment, imbalance({o}, p, {x}, {y}) AS i, imbalance_bias({o}, p, e, {x}, {y}) AS b,
-                                     imbalance_bias(treatment(o, seq % 37), p, e, {x}, {y}) AS c
+                                     imbalance_bias(treatment(o, seq % 37, seq % 11), p, e, {x}, {y}) AS c
                                    FROM log GROUP BY segment) ORDER BY segment"
                         )
                     },
