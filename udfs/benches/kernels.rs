@@ -19,14 +19,19 @@ use tokio::runtime::Runtime;
 const ROWS: usize = 1_000_000;
 const BATCH: usize = 8192;
 const SEGMENTS: i32 = 1_000;
+const USERS: i32 = 100_000;
 const DIM: i32 = 16;
 
-const QUERIES: [(&str, &str); 14] = [
+const QUERIES: [(&str, &str); 18] = [
     ("floor: avg of 3 columns", "avg(p), avg(e), avg(i)"),
     ("bmse, φ = 1", "bmse(o, p)"),
     ("bmse, φ of 16", "bmse(o, p, phi)"),
     ("balance_test, φ of 16", "balance_test(o, p, phi)"),
     ("balance_state, φ of 16", "balance_state(o, p, phi)"),
+    ("balance_test, φ of 16, by user", "balance_test(treatment(o, user), p, phi)"),
+    ("imbalance, φ of 16", "imbalance(o, p, phi)"),
+    ("imbalance, φ of 16, by user", "imbalance(treatment(o, user), p, phi)"),
+    ("imbalance_bias, φ of 16, by user", "imbalance_bias(treatment(o, user), p, e, phi)"),
     ("smd, 16 covariates", "smd(o, p, phi)"),
     ("ips", "ips(o, p, e)"),
     ("ips_interval", "ips_interval(o, p, e)"),
@@ -49,8 +54,10 @@ fn log() -> RecordBatch {
     let element = Arc::new(Field::new_list_field(DataType::Float32, false));
     let phi = FixedSizeListArray::new(element, DIM, Arc::new(elements), None);
     let segment = Int32Array::from_iter_values((0..ROWS).map(|_| rng.random_range(0..SEGMENTS)));
-    let columns: [(&str, ArrayRef); 6] = [
+    let user = Int32Array::from_iter_values((0..ROWS).map(|_| rng.random_range(0..USERS)));
+    let columns: [(&str, ArrayRef); 7] = [
         ("segment", Arc::new(segment)),
+        ("user", Arc::new(user)),
         ("o", Arc::new(treated)),
         ("p", Arc::new(Float64Array::from(propensity))),
         ("e", error),

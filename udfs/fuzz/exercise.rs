@@ -6,8 +6,8 @@ use std::sync::Arc;
 use arbitrary::{Result as Bytes, Unstructured};
 use counterweight_udfs::{all_aggregates, balance_drift_udf, balance_test_of_udf, balance_vector_of_udf, bmse_of_udf};
 use datafusion::arrow::array::{
-    Array, ArrayRef, BooleanArray, Float64Array, ListArray, StringArray, StructArray, UInt64Array, new_empty_array,
-    new_null_array,
+    Array, ArrayRef, BooleanArray, Float64Array, ListArray, StringArray, StructArray, UInt16Array, UInt64Array,
+    new_empty_array, new_null_array,
 };
 use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer};
 use datafusion::arrow::compute::{CastOptions, cast_with_options, take};
@@ -369,18 +369,37 @@ fn states(u: &mut Unstructured<'_>, tame: bool) -> Bytes<ArrayRef> {
     let spreads = values(u, "state", tame, ROWS)?;
     let origins = list_array(u, "state", tame, &origins, &valid_means)?;
     let sums = list_array(u, "state", tame, &sums, &valid_means)?;
-    let columns: Vec<(&str, ArrayRef)> = vec![
+    let mut columns: Vec<(&str, ArrayRef)> = vec![
         ("count", Arc::new(UInt64Array::from(counts))),
         ("mean", means),
         ("spread", Arc::new(spreads)),
         ("origin", origins),
         ("sums", sums),
     ];
+    columns.extend(clusters(u, tame, width)?);
     let (fields, arrays): (Vec<_>, Vec<_>) = columns
         .into_iter()
         .map(|(name, array)| (Arc::new(Field::new(name, array.data_type().clone(), true)), array))
         .unzip();
     Ok(Arc::new(StructArray::new(fields.into(), arrays, Some(NullBuffer::from(valid_states)))))
+}
+
+/// What a state has of clusters: all or nothing, or where not `tame` anything.
+fn clusters(u: &mut Unstructured<'_>, tame: bool, width: usize) -> Bytes<[(&'static str, ArrayRef); 3]> {
+    let clustered = u.ratio(1, 2)?;
+    let each = (0..ROWS).map(|_| if tame { Ok(clustered) } else { u.ratio(1, 2) }).collect::<Bytes<Vec<bool>>>()?;
+    let groups = each.iter().map(|is_valid| is_valid.then_some(32)).collect::<UInt16Array>();
+    let keys = (0..ROWS * 2).map(|at| if tame { Ok([5, 31][at % 2]) } else { u.int_in_range(0..=800) });
+    let keys = keys.collect::<Bytes<Vec<u16>>>()?;
+    let list = |element: &ArrayRef, length: usize| -> ArrayRef {
+        let field = Arc::new(Field::new_list_field(element.data_type().clone(), true));
+        let offsets = OffsetBuffer::from_repeated_length(length, ROWS);
+        Arc::new(ListArray::new(field, offsets, Arc::clone(element), Some(NullBuffer::from(each.clone()))))
+    };
+    let keys: ArrayRef = Arc::new(UInt16Array::from(keys));
+    let length = if tame { 2 * (1 + width) } else { u.int_in_range(0..=9)? };
+    let sums: ArrayRef = Arc::new(values(u, "state", tame, ROWS * length)?);
+    Ok([("groups", Arc::new(groups)), ("keys", list(&keys, 2)), ("clusters", list(&sums, length))])
 }
 
 fn literal_of(u: &mut Unstructured<'_>, name: &str, tame: bool) -> Bytes<ScalarValue> {

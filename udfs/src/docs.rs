@@ -59,12 +59,12 @@ const COVARIATES: &str = "What should be alike in treated and untreated rows: an
 fn argument(spec: &Spec, role: Role) -> &'static str {
     match role {
         Role::Treated if spec.is_lenient() => {
-            "The treatment o: a boolean, or a number that is 0 or 1 (clicked, rated, exposed). Other values and NULL \
-             are counted."
+            "The treatment o: a boolean, or a number that is 0 or 1 (clicked, rated, exposed), or what `treatment` gives. \
+             Other values and NULL are counted."
         }
         Role::Treated => {
-            "The treatment o: a boolean, or a number that is 0 or 1 (clicked, rated, exposed). Anything else is \
-             an error; a NULL row is skipped."
+            "The treatment o: a boolean, or a number that is 0 or 1 (clicked, rated, exposed), or what `treatment` gives. \
+             Anything else is an error; a NULL row is skipped."
         }
         Role::Propensity if spec.is_lenient() => {
             "The learned propensity p, from 0 to 1, above 0 on treated rows. Other values and NULL are counted."

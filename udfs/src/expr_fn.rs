@@ -25,7 +25,8 @@
 //!
 //! # Arguments
 //! Columns, and literals where a function wants an argument that is the same for every row:
-//! - `treated` (o): a boolean, or a number that is 0 or 1;
+//! - `treated` (o): a boolean, or a number that is 0 or 1, or what [`treatment`] gives of it and of the clusters that the row
+//!   belongs to;
 //! - `propensity` (p), `propensity_before`: the learned probability of treatment, from 0 to 1;
 //! - `error` (e): the prediction error, which is read on treated rows only; `imputed_error` (ê): a guess of it on every
 //!   row;
@@ -38,6 +39,7 @@
 
 use std::sync::Arc;
 
+use datafusion_common::ScalarValue;
 use datafusion_expr::expr::{AggregateFunction, ScalarFunction};
 use datafusion_expr::{AggregateUDF, Expr, ScalarUDF, lit};
 
@@ -79,6 +81,9 @@ pub(crate) fn aggregate(function: Arc<AggregateUDF>, spec: &Spec, mut arguments:
     Expr::AggregateFunction(AggregateFunction::new_udf(function, arguments, false, None, vec![], None))
 }
 
-pub(crate) fn scalar(function: Arc<ScalarUDF>, arguments: Vec<Expr>) -> Expr {
+/// The call of a function; an argument that is left out in front of others is NULL.
+pub(crate) fn scalar(function: Arc<ScalarUDF>, mut arguments: Vec<Option<Expr>>) -> Expr {
+    while arguments.pop_if(|last| last.is_none()).is_some() {}
+    let arguments = arguments.into_iter().map(|argument| argument.unwrap_or_else(|| lit(ScalarValue::Null))).collect();
     Expr::ScalarFunction(ScalarFunction::new_udf(function, arguments))
 }

@@ -24,9 +24,9 @@
 //! [`datafusion_expr`], whose types appear in this API, are re-exported in the versions it is built on.
 //!
 //! # NULL and errors
-//! A row with a NULL argument is skipped: it does not count in D. One exception: `error` is not
-//! read where `treated` is 0, so it may be NULL there and the row counts. A group without a row
-//! that counts gives NULL.
+//! A row with a NULL argument is skipped, as is one with a NULL cluster in its [`treatment`](expr_fn::treatment): it does not
+//! count in D. One exception: `error` is not read where `treated` is 0, so it may be NULL there and the row counts. A group
+//! without a row that counts gives NULL.
 //!
 //! A value that cannot be right stops the query with an error that names the function, the
 //! argument, the value and a cure: `treated` other than 0 or 1, `propensity` outside `[0, 1]` or
@@ -42,6 +42,7 @@ mod diagnostics;
 mod docs;
 mod estimators;
 pub mod expr_fn;
+mod inference;
 mod results;
 mod scalar;
 mod state;

@@ -28,7 +28,7 @@ macro_rules! aggregate {
     };
 }
 
-/// Presents a scalar function, as [`aggregate!`] an aggregate; it takes all of its arguments.
+/// Presents a scalar function, as [`aggregate!`] an aggregate.
 macro_rules! scalar {
     (
         $(#[doc = $doc:expr])+
@@ -38,7 +38,7 @@ macro_rules! scalar {
         pub fn $name($($argument: $type),+) -> datafusion_expr::Expr {
             let mut arguments = Vec::new();
             $($crate::expr_fn::Argument::add_to($argument, &mut arguments);)+
-            $crate::expr_fn::scalar($shared(), arguments.into_iter().flatten().collect())
+            $crate::expr_fn::scalar($shared(), arguments)
         }
 
         #[doc = concat!("The one instance of the function [`", stringify!($name), "`](crate::expr_fn::", stringify!($name), ").")]

@@ -18,7 +18,7 @@ use datafusion_expr::{
     udaf_default_display_name, udaf_default_schema_name,
 };
 
-use crate::args::{Call, Rows, Spec};
+use crate::args::{Call, Clustering, Rows, Spec};
 use crate::docs::{self, Documented};
 use crate::state::State;
 
@@ -35,8 +35,8 @@ pub(crate) trait Function: Debug + PartialEq + Eq + Hash + Send + Sync + 'static
     type State: State;
 
     /// Whether this call's state lets rows be taken out again.
-    fn retracts(_call: &Call) -> bool {
-        Self::State::RETRACT.is_some()
+    fn retracts(call: &Call) -> bool {
+        Self::State::RETRACT.is_some() && Self::State::cluster_fields(call.clustering).is_empty()
     }
 
     /// What the rows of a batch add to the state.
@@ -99,7 +99,8 @@ impl<F: Function> AggregateUDFImpl for Udaf<F> {
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
-        Ok(state_fields::<F::State>(&args))
+        let clustering = args.input_fields.first().map(|field| Clustering::of(field.data_type()));
+        Ok(state_fields::<F::State>(&args, clustering.unwrap_or_default()))
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
@@ -119,7 +120,8 @@ impl<F: Function> AggregateUDFImpl for Udaf<F> {
     }
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
-        Ok(Box::new(Groups::<F> { state: F::State::default(), call: Groups::<F>::call(&args)? }))
+        let call = Groups::<F>::call(&args)?;
+        Ok(Box::new(Groups::<F> { state: F::State::new(call.clustering), call }))
     }
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
@@ -165,9 +167,9 @@ pub(crate) fn refuse_distinct(name: &str, is_distinct: bool) -> Result<()> {
 }
 
 /// The fields of an aggregate's state.
-pub(crate) fn state_fields<S: State>(args: &StateFieldsArgs) -> Vec<FieldRef> {
+pub(crate) fn state_fields<S: State>(args: &StateFieldsArgs, clustering: Clustering) -> Vec<FieldRef> {
     let field = |(name, data_type)| Arc::new(Field::new(format_state_name(args.name, name), data_type, false));
-    S::fields().into_iter().map(field).collect()
+    S::fields().into_iter().chain(S::cluster_fields(clustering)).map(field).collect()
 }
 
 /// The state of a single group, for an accumulator.
@@ -215,7 +217,7 @@ impl<F: Function> Groups<F> {
     }
 
     fn one(call: Arc<Call>) -> Self {
-        let mut state = F::State::default();
+        let mut state = F::State::new(call.clustering);
         state.resize(1);
         Self { state, call }
     }
@@ -345,7 +347,7 @@ impl<F: Function> GroupsAccumulator for Groups<F> {
     fn convert_to_state(&self, values: &[ArrayRef], opt_filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
         let rows = values[0].len();
         let each: Vec<_> = (0..rows).collect();
-        let mut state = F::State::default();
+        let mut state = F::State::new(self.call.clustering);
         state.resize(rows);
         Self::add(&mut state, &self.call, values, &each, opt_filter)?;
         Ok(state.arrays())

@@ -10,12 +10,15 @@ use datafusion_expr::function::AccumulatorArgs;
 
 use super::role::{Literal, Role};
 use super::spec::Spec;
+use super::treatment::Clustering;
 
 /// What is the same for every row of a call.
 #[derive(Debug)]
 pub(crate) struct Call {
     spec: &'static Spec,
     literals: Vec<f64>,
+    /// How the rows belong together.
+    pub(crate) clustering: Clustering,
     /// The type of the result.
     pub(crate) return_type: DataType,
 }
@@ -46,7 +49,8 @@ impl Call {
             )
         };
         let literals = spec.roles.iter().enumerate().map(value).collect::<Result<_>>()?;
-        Ok(Self { spec, literals, return_type: args.return_field.data_type().clone() })
+        let clustering = args.expr_fields.first().map(|field| Clustering::of(field.data_type())).unwrap_or_default();
+        Ok(Self { spec, literals, clustering, return_type: args.return_field.data_type().clone() })
     }
 
     /// The value of a literal argument; of a choice, its place.

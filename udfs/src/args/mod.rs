@@ -5,12 +5,14 @@ mod phi;
 mod role;
 mod rows;
 mod spec;
+mod treatment;
 
 pub(crate) use call::Call;
 pub(crate) use phi::Phi;
 pub(crate) use role::Role;
 pub(crate) use rows::Rows;
 pub(crate) use spec::{Divides, Spec, is_number};
+pub(crate) use treatment::{Clustering, MOST_GROUPS, Membership};
 
 /// Maps three columns of equal length to one.
 pub(crate) fn map3(a: &[f64], b: &[f64], c: &[f64], f: impl Fn(f64, f64, f64) -> f64) -> Vec<f64> {

@@ -58,7 +58,7 @@ impl Role {
 
     pub(super) fn expects(self) -> &'static str {
         match self {
-            Role::Treated => "a boolean, or a number that is 0 or 1",
+            Role::Treated => "a boolean, a number that is 0 or 1, or what treatment() gives",
             Role::Propensity | Role::PropensityBefore => "a number from 0 to 1",
             Role::Error | Role::ImputedError | Role::Covariate => "a number",
             Role::Lambda | Role::Shrinkage => "a literal number, 0 or more",

@@ -10,6 +10,7 @@ use datafusion_common::{DataFusionError, Result};
 use super::phi::Phi;
 use super::role::Role;
 use super::spec::Spec;
+use super::treatment::{Membership, Treatment};
 
 /// The rows of one batch that count, checked: NULLs and filtered rows are left out, every
 /// `treated` is 0 or 1, and no row divides by a propensity of 0. For a lenient function all rows
@@ -20,6 +21,7 @@ pub(crate) struct Rows<'a> {
     pub(crate) spec: &'static Spec,
     columns: Vec<Cow<'a, [f64]>>,
     pub(crate) phi: Phi<'a>,
+    treatment: Treatment<'a>,
     /// Places in the batch of the rows that count; `None` when all do.
     selection: Option<Vec<usize>>,
     len: usize,
@@ -37,7 +39,8 @@ impl<'a> Rows<'a> {
         let (scalars, phi) = values.split_at(spec.roles.len().min(values.len()));
         let mut phi = Phi::read(phi)?;
         let passing = filter.map(passing);
-        let whole = whole(spec, scalars, &phi);
+        let treatment = Treatment::read(&scalars[0]);
+        let whole = whole(spec, treatment, scalars, &phi);
         let (valid, whole) = match spec.is_lenient() {
             true => (passing, whole),
             false => (NullBuffer::union(passing.as_ref(), whole.as_ref()), None),
@@ -56,11 +59,12 @@ impl<'a> Rows<'a> {
             .zip(scalars)
             .map(|(role, array)| match role.literal() {
                 Some(_) => Cow::Borrowed(&[][..]),
+                None if *role == Role::Treated => read_column(treatment.treated(), selection.as_deref()),
                 None => read_column(array, selection.as_deref()),
             })
             .collect();
         let len = selection.as_ref().map_or(scalars[0].len(), Vec::len);
-        let rows = Self { spec, columns, phi, selection, len, whole };
+        let rows = Self { spec, columns, phi, treatment, selection, len, whole };
         if !spec.is_lenient() {
             spec.check(rows.treated(), rows.propensity())?;
             spec.check_propensity(Role::PropensityBefore, rows.treated(), rows.propensity_before())?;
@@ -104,6 +108,14 @@ impl<'a> Rows<'a> {
 
     pub(crate) fn selection(&self) -> Option<&[usize]> {
         self.selection.as_deref()
+    }
+
+    /// Where the rows belong; `None` where they are independent.
+    ///
+    /// # Errors
+    /// Where their clusters were not put into the same groups.
+    pub(crate) fn membership(&self) -> Result<Option<Membership>> {
+        self.treatment.membership(self.spec.name, self.selection())
     }
 
     /// Of one entry a row of the batch, those of the rows that count.
@@ -161,14 +173,18 @@ fn passing(filter: &BooleanArray) -> NullBuffer {
 }
 
 /// The rows that have every argument; a NULL error counts as missing only where the row is treated.
-fn whole(spec: &Spec, scalars: &[ArrayRef], phi: &Phi<'_>) -> Option<NullBuffer> {
+fn whole(spec: &Spec, treatment: Treatment<'_>, scalars: &[ArrayRef], phi: &Phi<'_>) -> Option<NullBuffer> {
     let error = spec.position(Role::Error).and_then(|place| {
         let nulls = scalars[place].nulls().filter(|nulls| nulls.null_count() > 0)?;
-        Some(NullBuffer::new(nulls.inner() | &!&treated_bits(&scalars[0])))
+        Some(NullBuffer::new(nulls.inner() | &!&treated_bits(treatment.treated())))
     });
     let others = spec.roles.iter().zip(scalars);
     let others = others.filter(|(role, _)| **role != Role::Error && role.literal().is_none());
-    let others = others.map(|(_, array)| array.nulls());
+    let others = others.flat_map(|(role, array)| match role {
+        Role::Treated => treatment.columns(),
+        _ => std::slice::from_ref(array),
+    });
+    let others = others.map(|array| array.nulls());
     let valid = NullBuffer::union_many(others.chain([error.as_ref()]));
     NullBuffer::union(valid.as_ref(), phi.nulls().as_ref())
 }

@@ -8,6 +8,7 @@ use datafusion_common::{DataFusionError, Result, exec_datafusion_err, plan_err};
 use datafusion_expr::Signature;
 
 use super::role::{Kind, Literal, Role};
+use super::treatment::is_treatment;
 
 const PHI_EXPECTS: &str = "any count of numeric columns, or one column of lists of numbers";
 
@@ -133,7 +134,7 @@ impl Spec {
     }
 
     /// The types the arguments are cast to before they reach an accumulator: scalars become
-    /// `Float64` (a boolean `treated` stays), float lists stay as they are.
+    /// `Float64` (a boolean `treated` and a treatment stay), float lists stay as they are.
     pub(crate) fn coerce(&self, types: &[DataType]) -> Result<Vec<DataType>> {
         let most = self.roles.len();
         let needed = self.roles.iter().filter(|role| !role.is_optional()).count();
@@ -161,6 +162,7 @@ impl Spec {
             let is_choice = matches!(role.literal(), Some(Literal { kind: Kind::Choice(_), .. }));
             match data_type {
                 t if is_choice && t.is_string() => coerced.push(DataType::Utf8),
+                t if role == Role::Treated && is_treatment(t) => coerced.push(t.clone()),
                 DataType::Boolean if matches!(role, Role::Treated | Role::Covariate) => coerced.push(match role {
                     Role::Treated => DataType::Boolean,
                     _ => DataType::Float64,

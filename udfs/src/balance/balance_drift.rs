@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, Fields};
 use datafusion_common::utils::take_function_args;
@@ -8,8 +10,9 @@ use super::balance_test::{wald_columns, wald_fields};
 use super::stored::{States, coerce_state};
 use super::wald::Wald;
 use crate::docs;
+use crate::inference::Spread;
 use crate::results::{counts, list_type, lists, struct_fields, structs};
-use crate::state::Imbalance;
+use crate::state::{ClusterSums, Imbalance};
 
 scalar! {
     /// Tests whether the mean of `w * phi` differs between two sets of rows that share none, such as this week's and
@@ -17,7 +20,8 @@ scalar! {
     ///
     /// Gives a struct of `n_before`, `n_after`, `change` (of each element of phi, after less before), and of that
     /// change `statistic`, `dof`, `scale`, `p_value`, `worst_component`, `worst_z`, `std_errors`, `p_values` and
-    /// `untested` as in `balance_test`. NULL where a state is NULL.
+    /// `untested` as in `balance_test`. Of states that were made with the same `treatment(treated, cluster)`, the errors are
+    /// those of rows that belong together, also across the two sets. NULL where a state is NULL.
     ///
     /// # Details
     /// The standard errors are those that right propensities imply. The test nearly holds even for propensities that
@@ -79,8 +83,59 @@ impl Drift {
             );
         }
         let change = after.mean.iter().zip(before.mean).map(|(after, before)| after - before).collect();
-        let wald = Wald::new(&after.moments_of_mean().less(before.moments_of_mean()));
+        let moments = after.moments_of_mean().less(before.moments_of_mean());
+        let wald = match (before.clusters, after.clusters) {
+            (None, None) => Wald::new(&moments),
+            (Some(before), Some(after)) if before.groups == after.groups => {
+                let both = ClusterChange::new(before, after);
+                Wald::clustered(&moments, |k| both.spread(k))
+            }
+            (before, after) => {
+                let groups = |of: Option<ClusterSums<'_>>| {
+                    of.map_or("no clusters".into(), |of| format!("clusters in {} groups", of.groups))
+                };
+                return exec_err!(
+                    "{NAME}: argument 1 (before) has {} and argument 2 (after) {}: make both states with the same \
+                     treatment(treated, cluster)",
+                    groups(before),
+                    groups(after)
+                );
+            }
+        };
         Ok(Self { n: [before.count, after.count], change, wald })
+    }
+}
+
+/// The sums of two sets of rows by groups of clusters, which the two may share: number and `w·φ` of those before, then of
+/// those after.
+struct ClusterChange {
+    groups: u16,
+    keys: Vec<u16>,
+    sums: Vec<f64>,
+    width: usize,
+}
+
+impl ClusterChange {
+    fn new(before: ClusterSums<'_>, after: ClusterSums<'_>) -> Self {
+        let width = before.width();
+        let mut cells: BTreeMap<u16, Vec<f64>> = BTreeMap::new();
+        for (at, of) in [(0, before), (width, after)] {
+            for (key, sums) in of.keys.iter().zip(of.sums.chunks_exact(width)) {
+                let cell = cells.entry(*key).or_insert_with(|| vec![0.0; 2 * width]);
+                cell[at..][..width].copy_from_slice(sums);
+            }
+        }
+        let (keys, sums): (Vec<u16>, Vec<Vec<f64>>) = cells.into_iter().unzip();
+        Self { groups: before.groups, keys, sums: sums.concat(), width }
+    }
+
+    /// The spread of the change of element `k`.
+    fn spread(&self, k: usize) -> Option<Spread> {
+        let sums = ClusterSums { groups: self.groups, keys: &self.keys, sums: &self.sums };
+        sums.spread(|sums| {
+            let (before, after) = sums.split_at(self.width);
+            after[1 + k] / after[0] - before[1 + k] / before[0]
+        })
     }
 }
 

@@ -8,9 +8,9 @@ use datafusion_expr::{
 };
 
 use super::stored::{States, coerce, state_signature, state_type, stored};
-use crate::args::Spec;
+use crate::args::{Clustering, Spec};
 use crate::docs;
-use crate::state::{Imbalances, State};
+use crate::state::{Clustered, Imbalances, State};
 use crate::udaf::{Window, plain_only, refuse_distinct, state_fields, state_of_one};
 
 aggregate! {
@@ -69,7 +69,7 @@ impl AggregateUDFImpl for BalanceMerge {
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
-        Ok(state_fields::<Imbalances>(&args))
+        Ok(state_fields::<Clustered<Imbalances>>(&args, KEPT))
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
@@ -109,17 +109,20 @@ impl AggregateUDFImpl for BalanceMerge {
     }
 }
 
+/// States tell whether their rows belong together, not their type: room for it is kept in any case.
+const KEPT: Clustering = Clustering::OneWay;
+
 #[derive(Debug, Clone)]
-struct Merged(Imbalances);
+struct Merged(Clustered<Imbalances>);
 
 impl Merged {
     fn new(args: &AccumulatorArgs) -> Result<Self> {
         refuse_distinct(BalanceMerge::SPEC.name, args.is_distinct)?;
-        Ok(Self(Imbalances::default()))
+        Ok(Self(Clustered::new(KEPT)))
     }
 
     fn add(
-        state: &mut Imbalances,
+        state: &mut Clustered<Imbalances>,
         values: &[ArrayRef],
         filter: Option<&BooleanArray>,
         group: impl Fn(usize) -> usize,
@@ -128,7 +131,8 @@ impl Merged {
         let passes = |row: usize| filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row));
         for row in (0..states.len()).filter(|&row| passes(row)) {
             let Some(other) = states.get(row)? else { continue };
-            state.add_one(BalanceMerge::SPEC, group(row), &other)?;
+            state.rows.add_one(BalanceMerge::SPEC, group(row), &other)?;
+            state.add_sums(BalanceMerge::SPEC, group(row), other.clusters)?;
         }
         Ok(())
     }
@@ -174,7 +178,7 @@ impl GroupsAccumulator for Merged {
     }
 
     fn convert_to_state(&self, values: &[ArrayRef], opt_filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
-        let mut state = Imbalances::default();
+        let mut state = Clustered::new(KEPT);
         state.resize(values[0].len());
         Self::add(&mut state, values, opt_filter, |row| row)?;
         Ok(state.arrays())

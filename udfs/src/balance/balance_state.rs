@@ -6,12 +6,12 @@ use datafusion_expr::Expr;
 use super::imbalance_terms;
 use super::stored::{state_type, stored};
 use crate::args::{Call, Role, Rows, Spec};
-use crate::state::{ImbalanceTerms, Imbalances};
+use crate::state::{Clustered, ImbalanceTerms, Imbalances};
 use crate::udaf::{Function, Udaf};
 
 aggregate! {
     /// What the balance functions need to know of the rows, as one value that a table can hold: a struct of `count`,
-    /// `mean`, `spread`, `origin` and `sums`.
+    /// `mean`, `spread`, `origin`, `sums`, `groups`, `keys` and `clusters`.
     ///
     /// Store one for each day and segment; `balance_merge` puts any of them together, and `bmse_of`,
     /// `balance_vector_of` and `balance_test_of` then give what a scan of all the rows would; `balance_drift` compares
@@ -25,6 +25,9 @@ aggregate! {
     ///   fourth cumulant of `w` then: `Σm`, `Σw`, `Σf`; the vectors `Σmy`, `Σwy`, `Σfy`; the matrices `Σm·yₖyₗ`,
     ///   `Σf·yₖyₗ`, `Σf·yₖ²yₗ` and `Σf·yₖ²yₗ²`. The third is whole, row by row, and the others their lower triangles;
     ///   beyond 64 elements of φ, all are their diagonals.
+    /// - `groups`, `keys`, `clusters`: with [`treatment`](crate::expr_fn::treatment), into how many groups the clusters were
+    ///   put, those that have a row (plus 256 for the second way, plus 512 for both), and of each the number of rows and
+    ///   `Σw·φ`, end to end. NULL of independent rows.
     ///
     /// Source: Chan, Golub and LeVeque, *Updating formulae and a pairwise algorithm for computing sample variances*,
     /// 1979.
@@ -52,7 +55,7 @@ impl Function for BalanceState {
     const RELATED: &'static [&'static str] =
         &["balance_merge", "bmse_of", "balance_vector_of", "balance_test_of", "balance_drift"];
 
-    type State = Imbalances;
+    type State = Clustered<Imbalances>;
 
     fn terms(rows: &Rows<'_>, _call: &Call) -> ImbalanceTerms {
         imbalance_terms(rows)
@@ -62,7 +65,7 @@ impl Function for BalanceState {
         state_type()
     }
 
-    fn values(state: &Imbalances, _call: &Call) -> Result<ArrayRef> {
+    fn values(state: &Clustered<Imbalances>, _call: &Call) -> Result<ArrayRef> {
         Ok(stored(state))
     }
 }

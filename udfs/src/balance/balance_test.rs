@@ -9,7 +9,7 @@ use super::wald::Wald;
 use super::{imbalance_terms, noise_floor, squared_norm, unbiased};
 use crate::args::{Call, Role, Rows, Spec};
 use crate::results::{counts, list_type, lists, numbers, struct_fields, structs};
-use crate::state::{Imbalance, ImbalanceTerms, Imbalances, State};
+use crate::state::{Clustered, Imbalance, ImbalanceTerms, Imbalances, State};
 use crate::udaf::{Function, Udaf};
 
 aggregate! {
@@ -22,8 +22,9 @@ aggregate! {
     /// `p_values`, and `untested` (how many elements add nothing to the statistic: they are 0 in every row, or the others
     /// determine them). The covariance is the one that right propensities imply; the law of the statistic is a chi-squared
     /// one, stretched by `scale` where few heavy rows decide. Beyond 64 elements of phi their covariances are not kept:
-    /// the statistic is the sum of squared z, and the p-value is Bonferroni's for the worst element. NULL if no row
-    /// counts.
+    /// the statistic is the sum of squared z, and the p-value is Bonferroni's for the worst element. So it is with
+    /// `treatment(treated, cluster)` for `treated`, where z and p-values are those of rows that belong together. NULL if no
+    /// row counts.
     ///
     /// # Details
     /// - `bmse`, `unbiased`, `noise_floor`: as [`bmse`](crate::expr_fn::bmse),
@@ -36,6 +37,10 @@ aggregate! {
     ///   χ² law stretched by `scale` to have the statistic's variance. `scale` is 1 where no row weighs much.
     /// - `p_values`: NULL for an element of φ that is 0 in every row. Where all elements are, so is everything that
     ///   needs a variance.
+    ///
+    /// Of clusters, `std_errors` are the delete-one-group jackknife's, but not less than what right propensities imply; the
+    /// p-value of an element is the larger of that of independent rows and Student's, with `(ΣD²)²/ΣD⁴ − 1` degrees of the
+    /// groups' deviations D; `scale` is 1. With a single group of clusters, all that needs a variance is NULL.
     ///
     /// The measured covariance would not do: it misses the rows that are rarely treated and carry a large weight when
     /// they are, precisely where it matters. A row whose propensity is 0 or 1 contributes its `w²`. A row with a
@@ -67,7 +72,7 @@ impl Function for BalanceTest {
 
     const RELATED: &'static [&'static str] = &["bmse", "balance_vector", "balance_state"];
 
-    type State = Imbalances;
+    type State = Clustered<Imbalances>;
 
     fn terms(rows: &Rows<'_>, _call: &Call) -> ImbalanceTerms {
         imbalance_terms(rows)
@@ -77,7 +82,7 @@ impl Function for BalanceTest {
         DataType::Struct(test_fields())
     }
 
-    fn values(state: &Imbalances, _call: &Call) -> Result<ArrayRef> {
+    fn values(state: &Clustered<Imbalances>, _call: &Call) -> Result<ArrayRef> {
         Ok(tests((0..state.groups()).map(|group| state.get(group))))
     }
 }
@@ -155,7 +160,12 @@ impl Test {
             bmse: squared_norm(mean),
             unbiased: unbiased(count, mean, spread),
             noise_floor: noise_floor(count, spread),
-            wald: Wald::new(&group.moments_of_mean()),
+            wald: match group.clusters {
+                None => Wald::new(&group.moments_of_mean()),
+                Some(clusters) => {
+                    Wald::clustered(&group.moments_of_mean(), |k| clusters.spread(|sums| sums[1 + k] / sums[0]))
+                }
+            },
         }
     }
 }

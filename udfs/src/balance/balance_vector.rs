@@ -3,7 +3,7 @@ use arrow::datatypes::DataType;
 use datafusion_common::Result;
 use datafusion_expr::Expr;
 
-use super::imbalance;
+use super::weighted_phi;
 use crate::args::{Call, Role, Rows, Spec};
 use crate::results::{list_type, lists};
 use crate::state::{Moments, State, Weighted};
@@ -42,7 +42,7 @@ impl Function for BalanceVector {
     type State = Moments;
 
     fn terms(rows: &Rows<'_>, _call: &Call) -> Weighted {
-        imbalance(rows)
+        weighted_phi(rows)
     }
 
     fn return_type(_arguments: &[DataType]) -> DataType {

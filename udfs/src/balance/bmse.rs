@@ -2,7 +2,7 @@ use arrow::array::ArrayRef;
 use datafusion_common::Result;
 use datafusion_expr::Expr;
 
-use super::{imbalance, squared_norm};
+use super::{squared_norm, weighted_phi};
 use crate::args::{Call, Role, Rows, Spec};
 use crate::results::numbers;
 use crate::state::{Moments, State, Weighted};
@@ -42,7 +42,7 @@ impl Function for Bmse {
     type State = Moments;
 
     fn terms(rows: &Rows<'_>, _call: &Call) -> Weighted {
-        imbalance(rows)
+        weighted_phi(rows)
     }
 
     fn values(state: &Moments, _call: &Call) -> Result<ArrayRef> {

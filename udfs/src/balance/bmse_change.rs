@@ -2,13 +2,13 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, Fields};
 use datafusion_common::{Result, exec_err};
 use datafusion_expr::Expr;
-use statrs::distribution::{ContinuousCDF, Normal};
 
 use super::{balance_weights, squared_norm};
 use crate::args::{self, Call, Role, Rows, Spec};
+use crate::inference::{Spread, student_tail};
 use crate::results::{counts, numbers, struct_fields, structs};
 use crate::state::packed::FULL_WIDTH;
-use crate::state::{Comoment, Comoments, State, Weighted};
+use crate::state::{ClusterSums, Clustered, Comoment, Comoments, State, Weighted};
 use crate::udaf::{Function, Udaf};
 use crate::weights;
 
@@ -17,13 +17,16 @@ aggregate! {
     ///
     /// Gives a struct of `n`, `before` and `after` (the bmse under each of the two), `change` (the difference of their
     /// `bmse_unbiased`: below 0 is better), `std_error` of it, which knows that the two share their rows, and
-    /// `p_value`, of a change as far from 0 where the two balance alike. phi has at most 32 elements. NULL if no row
-    /// counts.
+    /// `p_value`, of a change as far from 0 where the two balance alike. With `treatment(treated, cluster)` for `treated`, the
+    /// chance that is taken off and the error are those of rows that belong together. phi has at most 32 elements. NULL if
+    /// no row counts.
     ///
     /// # Details
     /// The error is that of the difference, by the delta method, from the joint covariance of the two `w·φ`. Where both
     /// propensities balance the rows well, it is too large rather than too small; where few rows carry much of the
-    /// weight, few rows estimate it badly. `change`, `std_error` and `p_value` are NULL for a single row.
+    /// weight, few rows estimate it badly. Of clusters it is the delete-one-group
+    /// jackknife's, but not less than that of independent rows. `change`, `std_error` and `p_value` are NULL for a single row
+    /// or a single cluster.
     bmse_change(treated: Expr, propensity_before: Expr, propensity: Expr, phi: Vec<Expr>),
     bmse_change_udaf: Udaf<BmseChange>
 }
@@ -46,7 +49,7 @@ impl Function for BmseChange {
 
     const RELATED: &'static [&'static str] = &["bmse", "bmse_unbiased", "balance_drift"];
 
-    type State = Comoments;
+    type State = Clustered<Comoments>;
 
     fn terms(rows: &Rows<'_>, _call: &Call) -> Weighted {
         let before = args::map2(rows.treated(), rows.propensity_before(), weights::balance);
@@ -57,8 +60,8 @@ impl Function for BmseChange {
         DataType::Struct(change_fields())
     }
 
-    fn values(state: &Comoments, _call: &Call) -> Result<ArrayRef> {
-        if let Some(width) = state.width().filter(|width| *width > FULL_WIDTH) {
+    fn values(state: &Clustered<Comoments>, _call: &Call) -> Result<ArrayRef> {
+        if let Some(width) = state.rows.width().filter(|width| *width > FULL_WIDTH) {
             return exec_err!(
                 "{}: phi has {} elements, and this function keeps the covariances of twice as many: give at most {}",
                 Self::SPEC.name,
@@ -66,14 +69,16 @@ impl Function for BmseChange {
                 FULL_WIDTH / 2
             );
         }
-        let changes: Vec<_> = (0..state.groups()).map(|group| state.get(group).map(Change::new)).collect();
+        let changes: Vec<_> = (0..state.groups())
+            .map(|group| state.rows.get(group).map(|rows| Change::new(rows, state.sums(group))))
+            .collect();
         let number = |f: fn(&Change) -> Option<f64>| numbers(changes.iter().map(|change| f(change.as_ref()?)));
         let columns = vec![
             counts(changes.iter().map(|change| Some(change.as_ref()?.n))),
             number(|change| Some(change.before)),
             number(|change| Some(change.after)),
             number(|change| change.change),
-            number(|change| change.std_error),
+            number(|change| Some(change.spread?.error())),
             number(Change::p_value),
         ];
         Ok(structs(change_fields(), columns, changes.iter().map(Option::is_some).collect()))
@@ -96,33 +101,42 @@ struct Change {
     before: f64,
     after: f64,
     change: Option<f64>,
-    std_error: Option<f64>,
+    spread: Option<Spread>,
 }
 
 impl Change {
-    fn new(group: Comoment<'_>) -> Self {
+    fn new(group: Comoment<'_>, clusters: Option<ClusterSums<'_>>) -> Self {
         let k = group.mean.len() / 2;
         let (before, after) = group.mean.split_at(k);
         let n = group.count as f64;
-        // Of the means, over samples.
-        let covariance = |i: usize, j: usize| group.product(i, j) / (n - 1.0) / n;
-        let trace = |elements: std::ops::Range<usize>| elements.map(|i| covariance(i, i)).sum::<f64>();
         let slope = |i: usize| if i < k { -2.0 * before[i] } else { 2.0 * after[i - k] };
-        let variance =
-            || (0..2 * k).map(|i| (0..2 * k).map(|j| slope(i) * slope(j) * covariance(i, j)).sum::<f64>()).sum::<f64>();
-        let known = group.count > 1;
-        let change = squared_norm(after) - squared_norm(before);
+        // Of the means of independent rows, over samples.
+        let covariance = |i: usize, j: usize| group.product(i, j) / (n - 1.0) / n;
+        let along = |i: usize| (0..2 * k).map(|j| slope(i) * slope(j) * covariance(i, j)).sum::<f64>();
+        let independent = (group.count > 1).then(|| (0..2 * k).map(along).sum::<f64>().max(0.0));
+        let variance = |i: usize| match clusters {
+            None => independent.map(|_| covariance(i, i)),
+            Some(clusters) => Some(clusters.spread(|sums| sums[1 + i] / sums[0])?.variance),
+        };
+        let spread = match clusters {
+            None => independent.map(|variance| Spread { variance, degrees: f64::INFINITY }),
+            Some(clusters) => independent.and_then(|independent| {
+                let value = |sums: &[f64]| (0..2 * k).map(|i| slope(i) * sums[1 + i]).sum::<f64>() / sums[0];
+                Some(clusters.spread(value)?.at_least(independent))
+            }),
+        };
+        let traces = (0..2 * k).map(|i| Some(if i < k { variance(i)? } else { -variance(i)? })).sum::<Option<f64>>();
         Self {
             n: group.count,
             before: squared_norm(before),
             after: squared_norm(after),
-            change: known.then(|| change - trace(k..2 * k) + trace(0..k)),
-            std_error: known.then(|| variance().max(0.0).sqrt()),
+            change: traces.map(|traces| squared_norm(after) - squared_norm(before) + traces),
+            spread,
         }
     }
 
     fn p_value(&self) -> Option<f64> {
-        let error = self.std_error.filter(|error| *error > 0.0)?;
-        Some(2.0 * Normal::standard().sf((self.change? / error).abs()))
+        let spread = self.spread.filter(|spread| spread.variance > 0.0)?;
+        Some(2.0 * student_tail((self.change? / spread.error()).abs(), spread.degrees))
     }
 }

@@ -2,7 +2,7 @@ use arrow::array::ArrayRef;
 use datafusion_common::Result;
 use datafusion_expr::Expr;
 
-use super::{imbalance, noise_floor};
+use super::{noise_floor, weighted_phi};
 use crate::args::{Call, Role, Rows, Spec};
 use crate::results::numbers;
 use crate::state::{Moments, State, Weighted};
@@ -40,7 +40,7 @@ impl Function for BmseNoiseFloor {
     type State = Moments;
 
     fn terms(rows: &Rows<'_>, _call: &Call) -> Weighted {
-        imbalance(rows)
+        weighted_phi(rows)
     }
 
     fn values(state: &Moments, _call: &Call) -> Result<ArrayRef> {

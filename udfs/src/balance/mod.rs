@@ -7,12 +7,19 @@ mod balance_test;
 mod balance_test_of;
 mod balance_vector;
 mod balance_vector_of;
+mod balance_verdict;
+mod bias;
 mod bmse;
 mod bmse_change;
 mod bmse_noise_floor;
 mod bmse_of;
 mod bmse_unbiased;
 mod covariates;
+mod effect;
+mod imbalance;
+mod imbalance_bias;
+mod imbalance_bias_dr;
+mod imbalance_both;
 mod ks;
 mod of_state;
 mod smd;
@@ -42,6 +49,10 @@ functions! {
         balance_state::{balance_state, balance_state_udaf},
         balance_merge::{balance_merge, balance_merge_udaf},
         bmse_change::{bmse_change, bmse_change_udaf},
+        imbalance::{imbalance, imbalance_udaf},
+        imbalance_both::{imbalance_both, imbalance_both_udaf},
+        imbalance_bias::{imbalance_bias, imbalance_bias_udaf},
+        imbalance_bias_dr::{imbalance_bias_dr, imbalance_bias_dr_udaf},
         smd::{smd, smd_udaf},
         variance_ratio::{variance_ratio, variance_ratio_udaf},
         ks::{ks, ks_udaf},
@@ -51,11 +62,12 @@ functions! {
         balance_vector_of::{balance_vector_of, balance_vector_of_udf},
         balance_test_of::{balance_test_of, balance_test_of_udf},
         balance_drift::{balance_drift, balance_drift_udf},
+        balance_verdict::{balance_verdict, balance_verdict_udf},
     }
 }
 
 /// The vectors `w · φ`, with w the balance weight.
-fn imbalance(rows: &Rows<'_>) -> Weighted {
+fn weighted_phi(rows: &Rows<'_>) -> Weighted {
     Weighted::phi(balance_weights(rows))
 }
 
@@ -64,7 +76,7 @@ fn imbalance_terms(rows: &Rows<'_>) -> ImbalanceTerms {
     let squares = args::map2(rows.treated(), rows.propensity(), weights::expected_square);
     let fourth = squares.iter().map(|square| square * square * (square - 6.0)).collect();
     ImbalanceTerms {
-        imbalance: imbalance(rows),
+        imbalance: weighted_phi(rows),
         phi: Weighted::phi(vec![1.0; rows.len()]),
         weights: [squares, balance_weights(rows), fourth],
     }

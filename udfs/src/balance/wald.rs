@@ -3,6 +3,7 @@
 use nalgebra::{DMatrix, DVector, SymmetricEigen};
 use statrs::distribution::{ChiSquared, ContinuousCDF};
 
+use crate::inference::{Spread, student_tail};
 use crate::state::packed::is_full;
 use crate::state::{Centred, MeanMoments};
 
@@ -88,6 +89,36 @@ impl Wald {
         let law = Law::new(dof, excess);
         let untested = width as u64 - dof.min(width as u64);
         Some(Self { statistic, dof, scale: law.scale, p_value: law.sf(statistic), untested, ..test })
+    }
+
+    /// The same of rows that belong together, with what they say of the spread of each element: element by element, for the
+    /// covariances of many elements need more clusters than there may be.
+    ///
+    /// `None` where every element is 0 in every row, and where there is but one group of clusters.
+    pub(super) fn clustered(moments: &MeanMoments, spread: impl Fn(usize) -> Option<Spread>) -> Option<Self> {
+        let independent = Self::new(moments)?;
+        let width = moments.width();
+        let spreads = (0..width).map(|k| Some(spread(k)?.at_least(independent.errors[k].powi(2))));
+        let spreads = spreads.collect::<Option<Vec<_>>>()?;
+        let z = |k: usize| moments.value(k) / spreads[k].error();
+        let p_value = |k: usize| {
+            let alone = independent.p_values[k]?;
+            Some((2.0 * student_tail(z(k).abs(), spreads[k].degrees)).clamp(alone, 1.0))
+        };
+        let p_values: Vec<Option<f64>> = (0..width).map(p_value).collect();
+        let elements: Vec<usize> = (0..width).filter(|&k| p_values[k].is_some()).collect();
+        let worst = elements.iter().copied().reduce(|best, k| if z(k).abs() > z(best).abs() { k } else { best })?;
+        let least = p_values.iter().flatten().copied().fold(1.0, f64::min);
+        Some(Self {
+            statistic: elements.iter().map(|&k| z(k) * z(k)).sum(),
+            dof: elements.len() as u64,
+            scale: 1.0,
+            p_value: (least * elements.len() as f64).min(1.0),
+            errors: spreads.iter().map(Spread::error).collect(),
+            worst: (worst as u64 + 1, z(worst)),
+            p_values,
+            untested: (width - elements.len()) as u64,
+        })
     }
 }
 

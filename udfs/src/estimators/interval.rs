@@ -5,19 +5,21 @@ use std::marker::PhantomData;
 use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, Fields};
 use datafusion_common::Result;
-use statrs::distribution::{ContinuousCDF, Normal};
 
 use super::estimator::Estimator;
 use crate::args::{Call, Role, Rows, Spec};
+use crate::inference::{Spread, student_quantile};
 use crate::results::{counts, numbers, struct_fields, structs};
-use crate::state::{Products, Totals};
+use crate::state::{ClusterSums, Clustered, Products, Totals};
 use crate::udaf::Function;
 
 /// The aggregate that gives an estimate with its interval, a struct:
 /// - `estimate`: as the function without `_interval`;
 /// - `std_error`: of a mean, that of the rows' terms, with n − 1; of a self-normalised estimate, that of the mean of
 ///   its influence function (the delta method), from the covariances of the terms and the weights;
-/// - `lower`, `upper`: `estimate ± z · std_error`, with the normal quantile z of the level;
+///   Of rows that belong together, the larger of that and the jackknife's;
+/// - `lower`, `upper`: `estimate ± z · std_error`, with the normal quantile z of the level; of rows that belong together,
+///   that of Student's law;
 /// - `n`: rows that count;
 /// - `ess`: Kish's effective sample size of the weights of the observed errors, `(Σw)²/Σw²`.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -30,7 +32,7 @@ impl<E: Estimator<N>, const N: usize> Function for Interval<E, N> {
 
     const RELATED: &'static [&'static str] = &[E::SPEC.name, "ess"];
 
-    type State = Products<N>;
+    type State = Clustered<Products<N>>;
 
     fn terms(rows: &Rows<'_>, call: &Call) -> [Vec<f64>; N] {
         E::terms(rows, call)
@@ -40,21 +42,31 @@ impl<E: Estimator<N>, const N: usize> Function for Interval<E, N> {
         DataType::Struct(interval_fields())
     }
 
-    fn values(state: &Products<N>, call: &Call) -> Result<ArrayRef> {
-        let quantile = -Normal::standard().inverse_cdf((1.0 - call.literal(Role::Level)) / 2.0);
-        let totals: Vec<_> = state.totals().collect();
-        let number = |f: &dyn Fn(&Totals<N>) -> Option<f64>| numbers(totals.iter().map(|totals| totals.and_then(f)));
-        let bound =
-            |quantile: f64| number(&|totals| Some(estimate::<E, N>(totals)? + quantile * std_error::<E, N>(totals)?));
+    fn values(state: &Clustered<Products<N>>, call: &Call) -> Result<ArrayRef> {
+        let tail = (1.0 - call.literal(Role::Level)) / 2.0;
+        let spread = |group: usize, totals: &Totals<N>| {
+            let spread = spread::<E, N>(totals, state.sums(group))?;
+            Some((spread, student_quantile(tail, spread.degrees)))
+        };
+        let groups = state.rows.totals().enumerate();
+        let figures: Vec<_> =
+            groups.map(|(group, totals)| Some((totals?, estimate::<E, N>(totals?), spread(group, totals?)))).collect();
+        let bound = |sign: f64| {
+            numbers(figures.iter().map(|figure| {
+                let (_, estimate, spread) = figure.as_ref()?;
+                let (spread, quantile) = (*spread)?;
+                Some((*estimate)? + sign * quantile * spread.error())
+            }))
+        };
         let columns = vec![
-            number(&estimate::<E, N>),
-            number(&std_error::<E, N>),
-            bound(-quantile),
-            bound(quantile),
-            counts(totals.iter().map(|totals| totals.map(|totals| totals.count))),
-            number(&effective_size),
+            numbers(figures.iter().map(|figure| figure.as_ref()?.1)),
+            numbers(figures.iter().map(|figure| Some(figure.as_ref()?.2?.0.error()))),
+            bound(-1.0),
+            bound(1.0),
+            counts(figures.iter().map(|figure| Some(figure.as_ref()?.0.count))),
+            numbers(figures.iter().map(|figure| effective_size(figure.as_ref()?.0))),
         ];
-        Ok(structs(interval_fields(), columns, totals.iter().map(Option::is_some).collect()))
+        Ok(structs(interval_fields(), columns, figures.iter().map(Option::is_some).collect()))
     }
 }
 
@@ -84,8 +96,10 @@ macro_rules! interval_doc {
              `n` (rows that count) and `ess` (Kish's effective sample size of the weights of the observed errors; the \
              number of treated rows where these have no weights).\n\n",
             $spread,
-            " The bounds are `estimate -/+ z * std_error` with the normal quantile z of `level`: they hold for many \
-             rows, and for propensities taken as known. NULL if no row counts.\n\n# Details\nAll but `n` and `ess` \
+            " With `treatment(treated, cluster)` for `treated`, it is that of rows that belong together, by the jackknife, \
+             but not less; NULL for a single cluster. The bounds are `estimate -/+ z * std_error` with the normal quantile z \
+             of `level`, of clusters with that of Student's law: they hold for many rows, and for propensities taken as \
+             known. NULL if no row counts.\n\n# Details\nAll but `n` and `ess` \
              are in the unit of the error.",
             $source
         )
@@ -116,10 +130,30 @@ pub(super) fn estimate<E: Estimator<N>, const N: usize>(totals: &Totals<N>) -> O
     (totals.weighted > 0).then(|| addend + totals.sum(TERM) / totals.sum(WEIGHT))
 }
 
-fn std_error<E: Estimator<N>, const N: usize>(totals: &Totals<N>) -> Option<f64> {
+/// The spread of the estimate: of independent rows with the normal law, of rows that belong together the larger one.
+fn spread<E: Estimator<N>, const N: usize>(totals: &Totals<N>, sums: Option<ClusterSums<'_>>) -> Option<Spread> {
+    let variance = variance::<E, N>(totals)?;
+    match sums {
+        None => Some(Spread { variance, degrees: f64::INFINITY }),
+        Some(sums) => Some(sums.spread(estimate_of_sums::<E, N>)?.at_least(variance)),
+    }
+}
+
+/// The estimate of rows with these sums, behind their number.
+fn estimate_of_sums<E: Estimator<N>, const N: usize>(sums: &[f64]) -> f64 {
+    let (n, sums) = (sums[0], &sums[1..]);
+    if !E::NORMALISED {
+        return sums[TERM] / n;
+    }
+    let addend = if N > ADDEND { sums[ADDEND] / n } else { 0.0 };
+    addend + sums[TERM] / sums[WEIGHT]
+}
+
+/// The variance of the estimate over samples of independent rows.
+fn variance<E: Estimator<N>, const N: usize>(totals: &Totals<N>) -> Option<f64> {
     if !E::NORMALISED {
         let factors = std::array::from_fn(|k| if k == TERM { 1.0 } else { 0.0 });
-        return (totals.count > 1).then(|| totals.variance_of_mean(factors).sqrt());
+        return (totals.count > 1).then(|| totals.variance_of_mean(factors));
     }
     // The influence of a row, (term − ratio · weight) / mean weight + addend, times the mean weight.
     let (mean_weight, ratio) = (totals.mean(WEIGHT), totals.sum(TERM) / totals.sum(WEIGHT));
@@ -128,7 +162,7 @@ fn std_error<E: Estimator<N>, const N: usize>(totals: &Totals<N>) -> Option<f64>
         TERM => 1.0,
         _ => mean_weight,
     });
-    (totals.weighted > 1).then(|| totals.variance_of_mean(factors).sqrt() / mean_weight)
+    (totals.weighted > 1).then(|| totals.variance_of_mean(factors) / mean_weight / mean_weight)
 }
 
 fn effective_size<const N: usize>(totals: &Totals<N>) -> Option<f64> {

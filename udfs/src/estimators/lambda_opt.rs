@@ -17,7 +17,8 @@ aggregate! {
     /// 62 elements. NULL if fewer than three rows count.
     ///
     /// # Details
-    /// - `lambda`: in the unit of the error over that of φ squared; it may be negative.
+    /// - `lambda`: in the unit of the error over that of φ squared; it may be negative. With ρ held within −1 and 1,
+    ///   `−ρ·√(Var(IPS)/Var(BMSE))`, so that `λ·BMSE` never varies more than IPS does.
     /// - `variance_at_0`: the variance of [`ips`](crate::expr_fn::ips) over samples of as many rows.
     /// - `variance_at_opt`: that of `ips + λ·bmse`, which is `(1 − ρ²)` times the former.
     /// - `correlation`: ρ of IPS and BMSE over samples.
@@ -28,6 +29,9 @@ aggregate! {
     /// `Var = 4μᵀΣμ/n + 4μᵀτ/n² + 2tr(Σ²)/n²` (the last term for a z̄ that is nearly normal). They are estimated by
     /// their sample counterparts, corrected for the bias of putting z̄ in place of μ; the variance is held above
     /// `2tr(Σ²)/n²`, its value under perfect balance.
+    ///
+    /// The theorem has them over outcomes, given the treatments; here treatments, too, vary from sample to sample. Rows are
+    /// taken for independent.
     ///
     /// More elements of φ are an error. NULL also where z is 0 throughout.
     ///

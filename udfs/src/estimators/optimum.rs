@@ -82,7 +82,7 @@ impl Optimum {
             false => 0.0,
         };
         Some(Self {
-            lambda: -with_bmse / of_bmse,
+            lambda: -correlation * (variance_at_0 / of_bmse).sqrt(),
             variance_at_0,
             variance_at_opt: variance_at_0 * (1.0 - correlation * correlation),
             correlation,

@@ -7,6 +7,7 @@ mod log_loss;
 mod mrdr_weight;
 mod skipped_for;
 mod squared_error;
+mod treatment;
 
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -40,6 +41,7 @@ functions! {
         mrdr_weight::{mrdr_weight, mrdr_weight_udf},
         clip_propensity::{clip_propensity, clip_propensity_udf},
         skipped_for::{skipped_for, skipped_for_udf},
+        treatment::{treatment, treatment_udf},
     }
 }
 

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, StringArray};
+use arrow::buffer::NullBuffer;
 use arrow::datatypes::DataType;
 use datafusion_common::Result;
 use datafusion_expr::{ColumnarValue, Documentation, Expr, ScalarFunctionArgs, ScalarUDFImpl, Signature};
@@ -9,8 +10,8 @@ use crate::args::{Phi, Role, Spec};
 use crate::docs;
 
 scalar! {
-    /// Why the balance functions skip a row: the first of `'treated'`, `'propensity'` and `'phi'` that is NULL. NULL where
-    /// the row counts.
+    /// Why the balance functions skip a row: the first of `'treated'`, `'propensity'` and `'phi'` that is NULL; of a
+    /// `treatment`, `'cluster'` or `'second'` where that is. NULL where the row counts.
     ///
     /// # Details
     /// φ is NULL where one of its columns, the list, or an element of the list is.
@@ -39,7 +40,7 @@ struct SkippedFor {
 impl SkippedFor {
     fn new() -> Self {
         let arguments = [
-            ("treated", "The treatment: a boolean or a number."),
+            ("treated", "The treatment: a boolean or a number, or what `treatment` gives."),
             ("propensity", "The learned propensity: a number."),
             ("phi", "The balancing representation φ, as `bmse` takes it."),
         ];
@@ -69,8 +70,16 @@ impl ScalarUDFImpl for SkippedFor {
         let arrays = args.args.iter().map(|arg| arg.to_array(args.number_rows)).collect::<Result<Vec<ArrayRef>>>()?;
         let (scalars, phi) = arrays.split_at(SPEC.roles.len());
         let phi = Phi::read(phi)?.nulls();
-        let nulls = SPEC.roles.iter().zip(scalars).map(|(role, array)| (role.name(), array.nulls()));
-        let nulls: Vec<_> = nulls.chain([(SPEC.vector, phi.as_ref())]).collect();
+        let mut nulls: Vec<(&str, Option<&NullBuffer>)> = Vec::new();
+        for (role, array) in SPEC.roles.iter().zip(scalars) {
+            match array.as_struct_opt() {
+                Some(parts) => {
+                    nulls.extend(parts.column_names().into_iter().zip(parts.columns().iter().map(|part| part.nulls())))
+                }
+                None => nulls.push((role.name(), array.nulls())),
+            }
+        }
+        nulls.push((SPEC.vector, phi.as_ref()));
         let lacks =
             |row| nulls.iter().find(|(_, nulls)| nulls.is_some_and(|nulls| nulls.is_null(row))).map(|(name, _)| *name);
         let values: StringArray = (0..args.number_rows).map(lacks).collect();

@@ -8,6 +8,7 @@ use datafusion_common::Result;
 use datafusion_expr::EmitTo;
 use nalgebra::{DMatrix, DMatrixView};
 
+use super::clusters::Vectors;
 use super::packed::{add_products, diagonal, is_full, packed_length, place};
 use super::{State, Weighted, lists};
 use crate::args::{Rows, Spec};
@@ -203,5 +204,11 @@ impl State for Comoments {
 
     fn size(&self) -> usize {
         (self.count.capacity() + self.mean.capacity() + self.comoment.capacity()) * size_of::<f64>()
+    }
+}
+
+impl Vectors for Comoments {
+    fn for_each_vector(rows: &Rows<'_>, terms: &Weighted, visit: impl FnMut(usize, &[f64])) {
+        terms.for_each_vector(rows, visit);
     }
 }

@@ -5,10 +5,11 @@ use arrow::datatypes::{DataType, Float64Type};
 use datafusion_common::{Result, exec_err};
 use datafusion_expr::EmitTo;
 
+use super::clusters::Vectors;
 use super::moments::{Moment, Moments};
 use super::packed::is_full;
 use super::pivoted::{Batch, Layout, MeanMoments};
-use super::{State, Weighted, lists};
+use super::{ClusterSums, Clustered, State, Weighted, lists};
 use crate::args::{Rows, Spec};
 
 /// [`Moments`] of `w·φ`, and the sums of which its moments follow, had the treatments been drawn with the propensities:
@@ -34,6 +35,8 @@ pub(crate) struct Imbalance<'a> {
     pub(crate) spread: f64,
     pub(crate) origin: &'a [f64],
     pub(crate) sums: &'a [f64],
+    /// Of rows that belong together, the sums of `w·φ` by groups of clusters.
+    pub(crate) clusters: Option<ClusterSums<'a>>,
 }
 
 /// What a batch adds.
@@ -51,6 +54,7 @@ impl<'a> Imbalance<'a> {
     pub(crate) fn fitting(self) -> Option<Imbalance<'a>> {
         let (width, layout) = (self.mean.len(), Layout::new(self.mean.len()));
         let fits = width > 0 && self.origin.len() == width && self.sums.len() == layout.len();
+        let fits = fits && self.clusters.is_none_or(|clusters| clusters.fit(1 + width));
         (fits && self.spread >= 0.0 && self.sums[0] > 0.0 && layout.is_sound(self.sums)).then_some(self)
     }
 }
@@ -67,7 +71,7 @@ impl Imbalances {
     pub(crate) fn get(&self, group: usize) -> Option<Imbalance<'_>> {
         let Moment { count, mean, spread } = self.moments.get(group)?;
         let (origin, sums) = (&self.origin[self.origin_of(group)], &self.sums[self.sums_of(group)]);
-        Some(Imbalance { count, mean, spread, origin, sums })
+        Some(Imbalance { count, mean, spread, origin, sums, clusters: None })
     }
 
     /// Adds a group's rows to another.
@@ -79,7 +83,7 @@ impl Imbalances {
         if own.is_some_and(|own| own.checked_add(other.count).is_none()) {
             return exec_err!("{}: the rows of the states are more than 64 bits can count", spec.name);
         }
-        let Imbalance { count, mean, spread, origin, sums } = *other;
+        let Imbalance { count, mean, spread, origin, sums, .. } = *other;
         self.moments.add_one(spec, group, &Moment { count, mean, spread })?;
         self.make_room();
         let (own_origin, own_sums) = (self.origin_of(group), self.sums_of(group));
@@ -197,7 +201,7 @@ impl State for Imbalances {
         for (i, (moment, (origin, sums))) in Moments::read(states).zip(lists).enumerate() {
             let Moment { count, mean, spread } = moment;
             if count > 0 {
-                self.add_one(spec, group(i), &Imbalance { count, mean, spread, origin, sums })?;
+                self.add_one(spec, group(i), &Imbalance { count, mean, spread, origin, sums, clusters: None })?;
             }
         }
         Ok(())
@@ -223,5 +227,18 @@ impl State for Imbalances {
 
     fn size(&self) -> usize {
         self.moments.size() + (self.origin.capacity() + self.sums.capacity()) * size_of::<f64>()
+    }
+}
+
+impl Vectors for Imbalances {
+    fn for_each_vector(rows: &Rows<'_>, terms: &ImbalanceTerms, visit: impl FnMut(usize, &[f64])) {
+        terms.imbalance.for_each_vector(rows, visit);
+    }
+}
+
+impl Clustered<Imbalances> {
+    /// The imbalance of a group, `None` if it has no row.
+    pub(crate) fn get(&self, group: usize) -> Option<Imbalance<'_>> {
+        Some(Imbalance { clusters: self.sums(group), ..self.rows.get(group)? })
     }
 }

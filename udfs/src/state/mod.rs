@@ -2,7 +2,9 @@
 
 mod arms;
 mod binned;
+mod clusters;
 mod comoments;
+mod effects;
 mod imbalances;
 mod lists;
 mod moments;
@@ -10,6 +12,7 @@ pub(crate) mod packed;
 mod pivoted;
 mod products;
 mod profile;
+mod projections;
 mod samples;
 mod sum;
 mod sums;
@@ -25,18 +28,22 @@ use datafusion_expr::EmitTo;
 
 pub(crate) use arms::{Arms, Covariates};
 pub(crate) use binned::{Bin, Binned, BinnedTerms};
+use clusters::Clusters;
+pub(crate) use clusters::{ClusterSums, Clustered};
 pub(crate) use comoments::{Comoment, Comoments};
+pub(crate) use effects::{Effect, EffectTerms, Effects, GroupEffects};
 pub(crate) use imbalances::{Imbalance, ImbalanceTerms, Imbalances};
 pub(crate) use moments::Moments;
 pub(crate) use pivoted::{Centred, MeanMoments};
 pub(crate) use products::{Products, Totals};
 pub(crate) use profile::{Bounds, Profile, Profiles};
+pub(crate) use projections::{GroupProjection, Projection, ProjectionTerms, Projections};
 pub(crate) use samples::{Sample, Samples, arms, ties};
 pub(crate) use sums::{Sums, Terms};
 pub(crate) use trimmed::Trimmed;
 pub(crate) use weighted::Weighted;
 
-use crate::args::{Rows, Spec};
+use crate::args::{Clustering, Rows, Spec};
 
 /// How rows are taken out of a state again.
 pub(crate) type Retract<S> = fn(&mut S, &Rows<'_>, &<S as State>::Terms) -> Result<()>;
@@ -53,8 +60,18 @@ pub(crate) trait State: Default + Clone + Debug + Send + Sync + 'static {
     /// row.
     const RETRACT: Option<Retract<Self>> = None;
 
+    /// An empty state of rows that belong together in this way.
+    fn new(_clustering: Clustering) -> Self {
+        Self::default()
+    }
+
     /// Names and types of [`State::arrays`]; none is ever NULL.
     fn fields() -> Vec<(&'static str, DataType)>;
+
+    /// Those that follow where rows belong together.
+    fn cluster_fields(_clustering: Clustering) -> Vec<(&'static str, DataType)> {
+        Vec::new()
+    }
 
     /// Makes room for `groups` groups in all.
     fn resize(&mut self, groups: usize);

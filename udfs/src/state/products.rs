@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, Field, Float64Type, UInt64Type};
 use datafusion_common::Result;
 use datafusion_expr::EmitTo;
 
+use super::clusters::Vectors;
 use super::sum::Sum;
 use super::{Retract, State};
 use crate::args::{Rows, Spec};
@@ -190,6 +191,12 @@ impl<const N: usize> State for Products<N> {
 
     fn size(&self) -> usize {
         self.groups.capacity() * size_of::<Totals<N>>()
+    }
+}
+
+impl<const N: usize> Vectors for Products<N> {
+    fn for_each_vector(rows: &Rows<'_>, terms: &[Vec<f64>; N], mut visit: impl FnMut(usize, &[f64])) {
+        (0..rows.len()).for_each(|row| visit(row, &terms.each_ref().map(|column| column[row])));
     }
 }
 

@@ -55,6 +55,14 @@ impl Weighted {
         }
     }
 
+    /// Hands out the vector of each row, with its place.
+    pub(super) fn for_each_vector(&self, rows: &Rows<'_>, mut visit: impl FnMut(usize, &[f64])) {
+        let width = self.width(rows);
+        self.for_each_run(rows, |start, vectors| {
+            (start..).zip(vectors.chunks_exact(width)).for_each(|(row, vector)| visit(row, vector));
+        });
+    }
+
     /// Means of the elements, and sums of squared distances to them; `near` is a vector close to the mean.
     pub(super) fn moments(&self, rows: &Rows<'_>, near: Option<&[f64]>) -> (Vec<f64>, Vec<f64>) {
         let width = self.width(rows);

@@ -193,7 +193,8 @@ fn lambda_opt(rows: &[Element], doubly_robust: bool) -> Option<(f64, f64)> {
     let of_bmse = (4.0 * within / n - 4.0 * along(&distances) / (n * n) - balanced).max(balanced);
     let of_loss = covariance(&loss, &loss) / n;
     let rho = if of_loss > 0.0 { with_bmse / (of_loss * of_bmse).sqrt() } else { 0.0 };
-    Some((-with_bmse / of_bmse, rho.clamp(-1.0, 1.0)))
+    let rho = rho.clamp(-1.0, 1.0);
+    Some((-rho * (of_loss / of_bmse).sqrt(), rho))
 }
 
 type Formula = Box<dyn Fn(&[&Row]) -> Option<f64>>;

@@ -228,7 +228,11 @@ async fn arity() {
         ("dr_v2(o, p, e, i)", "dr_v2 takes at least 5 arguments, not 4", "lambda is a literal number"),
         ("dr_interval(o, p, e)", "dr_interval takes 4 to 5 arguments, not 3", "imputed_error [, level])"),
         ("ips_clipped(o, p, e)", "ips_clipped takes 4 arguments, not 3", "max_weight is a literal number above 0"),
-        ("ess(o)", "ess takes 2 arguments, not 1", "treated is a boolean, or a number that is 0 or 1"),
+        (
+            "ess(o)",
+            "ess takes 2 arguments, not 1",
+            "treated is a boolean, a number that is 0 or 1, or what treatment() gives",
+        ),
         ("log_loss(p)", "log_loss takes 2 arguments", "log_loss(prediction, outcome)"),
     ] {
         let sql = format!("SELECT {call} FROM (VALUES {GOOD}) AS log (o, p, e, i, f)");
@@ -241,7 +245,10 @@ async fn arity() {
 #[tokio::test]
 async fn types() {
     for (call, says) in [
-        ("bmse('yes', p)", "argument 1 (treated) of bmse must be a boolean, or a number that is 0 or 1, not Utf8"),
+        (
+            "bmse('yes', p)",
+            "argument 1 (treated) of bmse must be a boolean, a number that is 0 or 1, or what treatment() gives, not Utf8",
+        ),
         ("bmse(o, true)", "argument 2 (propensity) of bmse must be a number from 0 to 1, not Boolean"),
         ("ips(o, p, now())", "argument 3 (error) of ips must be a number, not Timestamp"),
         ("dr(o, p, e, [1.0])", "argument 4 (imputed_error) of dr must be a number, not List"),

@@ -13,7 +13,7 @@ use exercise::{Outcome, exercise};
 
 #[test]
 fn no_argument_makes_an_aggregate_panic() {
-    const CALLS: usize = 12_000;
+    const CALLS: usize = 15_000;
     let rng = &mut StdRng::seed_from_u64(20);
     let mut outcomes: HashMap<String, [usize; 3]> = HashMap::new();
     for call in 0..CALLS {

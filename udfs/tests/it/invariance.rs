@@ -147,6 +147,31 @@ async fn comparisons_of_covariates_do_not_depend_on_their_unit_or_origin() {
     }
 }
 
+#[tokio::test]
+async fn effect_sizes_do_not_depend_on_the_unit_or_the_origin_of_phi() {
+    for (seed, parts, batch_size) in [(48, 1, 8192), (49, 3, 16)] {
+        let rows = population(400, 3, true, seed);
+        for ctx in log(&rows, parts, batch_size) {
+            for o in ["o", "treatment(o, seq % 37)"] {
+                compare(
+                    &ctx,
+                    |x, y| {
+                        format!(
+                            "SELECT abs(i['estimate'][2]), abs(i['estimate'][3]), i['std_error'][2], i['std_error'][3],
+                               i['degrees'][2], i['p_value'][2], i['p_value'][3], b['estimate'], c['std_error']
+                             FROM (SELECT segment, imbalance({o}, p, {x}, {y}) AS i, imbalance_bias({o}, p, e, {x}, {y}) AS b,
+                                     imbalance_bias(treatment(o, seq % 37, seq % 11), p, e, {x}, {y}) AS c
+                                   FROM log GROUP BY segment) ORDER BY segment"
+                        )
+                    },
+                    1e-7,
+                )
+                .await;
+            }
+        }
+    }
+}
+
 /// The z and the p-value of one element alone ask about its own origin, but not about its unit.
 #[tokio::test]
 async fn what_depends_on_the_origin_does_not_depend_on_the_unit() {

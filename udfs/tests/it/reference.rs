@@ -33,3 +33,8 @@ async fn balance() {
 async fn estimators() {
     check("estimators", 42).await;
 }
+
+#[tokio::test]
+async fn clusters() {
+    check("clusters", 24).await;
+}
