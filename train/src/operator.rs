@@ -90,7 +90,7 @@ impl Operator for TrainOperator {
             "training": &about.training,
             "seconds": start.elapsed().as_secs_f64(),
         });
-        let text = report::render(&about, &users, &items, unknown);
+        let text = report::render(&about, spec.evaluation.k, &users, &items, unknown);
         let stop = about.training.stop.clone();
         if !stop.is_good() {
             let before = Manifest::read(&context.storage, &output).await;
