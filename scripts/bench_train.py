@@ -65,6 +65,7 @@ outcome = "outcome"
 preset = "{shape}-ips-v2"
 output = "{folder}/model/"
 timing = true
+loss.phi = "constant"
 data.train = "SELECT user_id, item_id, outcome FROM pairs"
 data.validation = "SELECT user_id, item_id, outcome FROM uniform"
 model.dim = {dim}

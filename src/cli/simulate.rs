@@ -55,6 +55,16 @@ pub(super) struct SimulateArgs {
     /// Number of segments of users
     #[arg(long, value_name = "N", default_value_t = Simulation::default().segments)]
     segments: u32,
+    /// Placebo: conversion has nothing to do with treatment, so that there is nothing to debias
+    #[arg(long)]
+    placebo: bool,
+    /// Correlation of the treatments of two rows of a user, given their true propensities
+    #[arg(long, value_name = "RHO", allow_negative_numbers = true, default_value_t = Simulation::default().user_correlation)]
+    user_correlation: f64,
+    /// By how much something that no column holds raises the log odds of treatment and conversion in one half of the rows,
+    /// and lowers them in the other
+    #[arg(long, value_name = "LOG_ODDS", allow_negative_numbers = true, default_value_t = Simulation::default().unseen)]
+    unseen: f64,
 }
 
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
@@ -89,6 +99,9 @@ impl SimulateArgs {
             miscalibration: self.miscalibration,
             segments: self.segments,
             uniform_rows: self.uniform_rows,
+            placebo: self.placebo,
+            user_correlation: self.user_correlation,
+            unseen: self.unseen,
         })
     }
 }

@@ -113,7 +113,7 @@ pub struct DataVariant {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Select {
-    /// The validation metric whose mean over the seeds decides.
+    /// The validation metric whose mean over the seeds decides; not `bmse` where candidates have different φ.
     pub metric: Metric,
     /// The seeds that candidates are tried with; by default all.
     pub seeds: Option<Seeds>,
@@ -126,7 +126,7 @@ impl Default for Select {
 }
 
 fn report_metrics() -> Vec<Metric> {
-    vec![Metric::Auc, Metric::Recall, Metric::Ndcg, Metric::Bmse]
+    vec![Metric::Auc, Metric::Recall, Metric::Ndcg, Metric::BmseConstant, Metric::BmsePrediction]
 }
 
 fn one() -> usize {
@@ -213,8 +213,17 @@ impl Experiment {
             }
         }
         for method in &self.method {
-            self.lists(method)?;
+            let lists = self.lists(method)?;
             let space = self.space(method)?;
+            if self.select.metric == Metric::Bmse
+                && (lists.contains_key("train.loss.phi") || space.contains_key("train.loss.phi"))
+            {
+                invalid!(
+                    "select.metric = \"bmse\": candidates of the method {:?} have different train.loss.phi, whose BMSE cannot \
+                     be compared; give \"bmse_constant\" or \"bmse_prediction\"",
+                    method.name
+                );
+            }
             if self.search.is_some() && space.is_empty() {
                 invalid!("search.space is empty for the method {:?}: there is nothing to search", method.name);
             }
@@ -338,6 +347,11 @@ mod tests {
             ("output = \"out/\"", "output = \"out/\"\nparallel = 0", "parallel = 0: give at least 1"),
             ("output = \"out/\"", "output = \"out/\"\nmetrics = [\"acu\"]", "did you mean \"auc\"?"),
             ("[[method]]", "[search]\nbudget = 1\n[[method]]", "[grid] or [search], not both"),
+            (
+                "output = \"out/\"",
+                "output = \"out/\"\nselect.metric = \"bmse\"",
+                "\"DR-V2\" have different train.loss.phi",
+            ),
         ];
         for (from, to, expected) in cases {
             let message = error(|text| text.replacen(from, to, 1));

@@ -44,6 +44,16 @@ impl Page<'_> {
             report.paragraph("There are no test rows: figures are of the validation rows that chose the epoch.");
         }
         report.table(self.figures());
+        if self.experiment.metrics.contains(&Metric::Bmse) && !self.data.same_phi {
+            report.paragraph(
+                "BMSE is of the φ of each method's loss, which are not the same here: it is not compared. The metrics \
+                 bmse_constant and bmse_prediction are of one φ for all.",
+            );
+        }
+        if let Some(k) = self.data.k {
+            let notes = self.data.ranked.iter().filter_map(|(split, users)| users.note(split.name(), k as usize));
+            notes.for_each(|note| report.paragraph(format!("{note}.")));
+        }
         if let Some(baseline) = &self.experiment.baseline {
             report.heading(3, format!("Against {baseline}"));
             report.paragraph(
@@ -61,11 +71,12 @@ impl Page<'_> {
         for &metric in &self.experiment.metrics {
             self.plot(report, "epochs", metric, self.curves(metric));
         }
-        let gains = self.experiment.metrics.iter().enumerate().filter(|(_, metric)| **metric != Metric::Bmse);
+        let gains = self.experiment.metrics.iter().enumerate().filter(|(_, metric)| !is_balance(**metric));
         let gains: Vec<_> = gains.filter_map(|(at, &metric)| Some((metric, self.gains(at, metric)?))).collect();
         if let (Some(baseline), false) = (&self.experiment.baseline, gains.is_empty()) {
             report.heading(3, "Drop in BMSE and gain");
-            report.paragraph(format!("Each relative to {baseline}, which is where the dashed lines cross."));
+            let of = self.balance().map_or(String::new(), |metric| format!(" {} is meant.", self.label(metric)));
+            report.paragraph(format!("Each relative to {baseline}, which is where the dashed lines cross.{of}"));
         }
         for (metric, chart) in gains {
             self.plot(report, "gain", metric, chart);
@@ -120,7 +131,7 @@ impl Page<'_> {
 
     /// The validation metric after each epoch.
     fn curves(&self, metric: Metric) -> Chart<'_> {
-        let rows = if metric == Metric::Bmse { "the training population" } else { "validation rows" };
+        let rows = if is_balance(metric) { "the training population" } else { "validation rows" };
         let methods = self.data.methods.iter().enumerate();
         let series = |(color, method): (usize, &MethodSummary<'_>)| (color, method.curve(metric));
         let series = methods.map(|method| (method.1.name, series(method)));
@@ -134,9 +145,16 @@ impl Page<'_> {
         }
     }
 
+    /// The first metric of balance that methods are compared by.
+    fn balance(&self) -> Option<Metric> {
+        let is_compared = |metric: &Metric| is_balance(*metric) && (*metric != Metric::Bmse || self.data.same_phi);
+        self.experiment.metrics.iter().copied().find(is_compared)
+    }
+
     /// How much each method lowers BMSE against how much it improves a metric, both relative to the baseline.
     fn gains(&self, at: usize, metric: Metric) -> Option<Chart<'_>> {
-        let bmse = self.experiment.metrics.iter().position(|metric| *metric == Metric::Bmse)?;
+        let balance = self.balance()?;
+        let bmse = self.experiment.metrics.iter().position(|metric| *metric == balance)?;
         let baseline = self.experiment.baseline.as_deref()?;
         let series = self.data.methods.iter().enumerate().filter_map(|(color, method)| {
             let against = |at: usize| method.against.get(at).copied().flatten();
@@ -168,9 +186,17 @@ impl Page<'_> {
             Metric::Ndcg => format!("NDCG@{k}"),
             Metric::LogLoss => "log loss".to_owned(),
             Metric::Mse => "MSE".to_owned(),
-            Metric::Bmse => "BMSE".to_owned(),
+            Metric::Bmse if self.data.same_phi => "BMSE".to_owned(),
+            Metric::Bmse => "BMSE of its own φ".to_owned(),
+            Metric::BmseConstant => "BMSE of φ = 1".to_owned(),
+            Metric::BmsePrediction => "BMSE of φ = r̂".to_owned(),
         }
     }
+}
+
+/// Whether a metric is of the propensities.
+fn is_balance(metric: Metric) -> bool {
+    matches!(metric, Metric::Bmse | Metric::BmseConstant | Metric::BmsePrediction)
 }
 
 /// Four decimals, or three significant digits of what is too small for them.

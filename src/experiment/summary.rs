@@ -8,8 +8,8 @@ use super::results::TrialResult;
 use super::select::{Selection, higher_is_better};
 use super::settings::Settings;
 use super::statistics::{mean, paired_t_test, signed_rank_test, standard_deviation};
-use crate::job::Metric;
-use crate::model::EpochRecord;
+use crate::job::{Metric, Split};
+use crate::model::{EpochRecord, RankedUsers};
 
 /// What the trials say, data set by data set.
 #[derive(Debug)]
@@ -29,6 +29,10 @@ pub(super) struct DataSummary<'a> {
     pub(super) name: &'a str,
     /// K of Recall@K and NDCG@K; none where trials differ in it.
     pub(super) k: Option<u64>,
+    /// Whether the losses of all trials have the same φ. Where they have not, [`Metric::Bmse`] is no figure to compare.
+    pub(super) same_phi: bool,
+    /// The users that Recall@K and NDCG@K are means over, by split, of all trials together.
+    pub(super) ranked: BTreeMap<Split, RankedUsers>,
     /// Whether metrics are of test rows; else there are none, and they are of the validation rows.
     pub(super) tested: bool,
     /// In the order of the experiment file.
@@ -61,7 +65,7 @@ pub(super) struct Figure {
     pub(super) mean: f64,
     /// Their standard deviation.
     pub(super) deviation: Option<f64>,
-    /// Place among the methods by mean, from 1: equals share one.
+    /// Place among the methods by mean, from 1: equals share one. 0 where methods are not compared by it.
     pub(super) place: usize,
 }
 
@@ -105,7 +109,9 @@ impl<'a> DataSummary<'a> {
         mut methods: Vec<MethodSummary<'a>>,
         results: &[&'a TrialResult<'a>],
     ) -> Self {
-        for (at, &metric) in experiment.metrics.iter().enumerate() {
+        let same_phi = common(results, "train.loss.phi").is_some();
+        let is_compared = |metric: Metric| metric != Metric::Bmse || same_phi;
+        for (at, &metric) in experiment.metrics.iter().enumerate().filter(|(_, metric)| is_compared(**metric)) {
             let sign = if higher_is_better(metric) { 1.0 } else { -1.0 };
             let means: Vec<f64> = methods.iter().map(|method| sign * method.figures[at].mean).collect();
             for method in &mut methods {
@@ -117,16 +123,28 @@ impl<'a> DataSummary<'a> {
         if let Some(baseline) = baseline {
             let baseline_trials = methods[baseline].trials.clone();
             for (_, method) in methods.iter_mut().enumerate().filter(|(at, _)| *at != baseline) {
-                let against = |metric: &Metric| compare(*metric, &method.trials, &baseline_trials);
+                let against = |metric: &Metric| {
+                    is_compared(*metric).then(|| compare(*metric, &method.trials, &baseline_trials)).flatten()
+                };
                 method.against = experiment.metrics.iter().map(against).collect();
             }
         }
-        let mut ks = results.iter().filter_map(|result| result.trial.settings.get("train.evaluation.k")?.as_u64());
-        let k = ks.next().filter(|k| ks.all(|other| other == *k));
-        let tested =
-            methods.iter().flat_map(|method| method.trials.values()).any(|trial| trial.training.test.is_some());
-        Self { name, k, tested, methods }
+        let trials = || methods.iter().flat_map(|method| method.trials.values());
+        let tested = trials().any(|trial| trial.training.test.is_some());
+        let mut ranked: BTreeMap<Split, RankedUsers> = BTreeMap::new();
+        for (split, users) in trials().flat_map(|trial| &trial.training.ranked) {
+            let sum = ranked.entry(*split).or_default();
+            *sum = sum.with(*users);
+        }
+        let k = common(results, "train.evaluation.k").and_then(serde_json::Value::as_u64);
+        Self { name, k, same_phi, ranked, tested, methods }
     }
+}
+
+/// The value of a key of the job, where all trials have the same.
+fn common<'a>(results: &[&'a TrialResult<'a>], key: &str) -> Option<&'a serde_json::Value> {
+    let mut values = results.iter().filter_map(|result| result.trial.settings.get(key));
+    values.next().filter(|value| values.all(|other| other == *value))
 }
 
 impl<'a> MethodSummary<'a> {
@@ -169,7 +187,7 @@ impl<'a> MethodSummary<'a> {
 fn value(metric: Metric, trial: &Finished) -> Option<f64> {
     let training = &trial.training;
     match metric {
-        Metric::Bmse => training.validation.bmse,
+        Metric::Bmse | Metric::BmseConstant | Metric::BmsePrediction => training.validation.get(metric),
         _ => training.test.as_ref().unwrap_or(&training.validation).get(metric),
     }
 }
@@ -223,6 +241,7 @@ mod tests {
             members: vec![MemberRecord { best_epoch: 1, history: history.iter().enumerate().map(epoch).collect() }],
             validation: metrics(0.5),
             test: Some(Metrics { auc: Some(auc), ..Metrics::default() }),
+            ranked: BTreeMap::new(),
         };
         Finished { data: DataRecord::default(), training }
     }

@@ -91,6 +91,18 @@ fn every_preset_is_a_whole_job() {
     }
 }
 
+/// As printed, φ is any; in the authors' code it is r̂.
+#[test]
+fn presets_of_the_authors_code_balance_the_prediction() {
+    for (preset, _) in PRESETS.into_iter().filter(|(preset, _)| *preset != "coat") {
+        let set = [format!("train.preset={preset}"), "train.data.uniform=SELECT * FROM log".to_owned()];
+        let job = Job::parse(&JOB.replace("lambda = 0.5", ""), &set).unwrap();
+        let as_printed = ["ips-v2", "dr-v2"].contains(&preset);
+        let expected = if as_printed { Phi::Constant } else { Phi::Prediction };
+        assert_eq!(job.train.as_ref().unwrap().loss.phi, expected, "{preset}");
+    }
+}
+
 #[test]
 fn a_method_entails_settings_that_the_job_may_change() {
     let job = JOB.replace("preset = \"dr-v2\"", "").replace("lambda = 0.5", "");

@@ -7,5 +7,5 @@ mod training;
 
 pub use divergence::{Divergence, Quantity};
 pub use manifest::{DataRecord, FORMAT, Fingerprint, MANIFEST, Manifest, VocabularyFile};
-pub use metrics::{Metrics, is_better};
+pub use metrics::{Metrics, RankedUsers, is_better};
 pub use training::{EpochRecord, MemberRecord, Optimum, Stop, Timing, TrainingRecord};

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::divergence::Divergence;
-use super::metrics::Metrics;
+use super::metrics::{Metrics, RankedUsers};
+use crate::job::Split;
 
 /// How training went.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -20,6 +21,9 @@ pub struct TrainingRecord {
     pub validation: Metrics,
     /// Of these weights, on the test rows.
     pub test: Option<Metrics>,
+    /// The users that Recall@K and NDCG@K are means over, by split.
+    #[serde(default)]
+    pub ranked: BTreeMap<Split, RankedUsers>,
 }
 
 /// How the training of a member of the ensemble went.

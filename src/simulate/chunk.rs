@@ -38,10 +38,11 @@ impl Simulator {
     /// Populates the world.
     ///
     /// # Errors
-    /// Where a setting describes no data; see [`Simulation::validate`].
+    /// Where a setting describes no data; see [`Simulation::validate`]. Where treatments as rare or as frequent as asked for
+    /// cannot be as correlated.
     pub fn new(config: Simulation) -> Result<Self> {
         config.validate()?;
-        Ok(Self { world: World::new(&config), columns: Columns::new(&config), config })
+        Ok(Self { world: World::new(&config)?, columns: Columns::new(&config), config })
     }
 
     /// The settings.
@@ -75,9 +76,9 @@ impl Simulator {
         match (sample, self.config.shape) {
             (Sample::Biased, Shape::Matrix) => {
                 let first = index * self.users_per_chunk();
-                let last = (first + self.users_per_chunk()).min(self.world.users.len() as u64);
+                let last = (first + self.users_per_chunk()).min(self.world.people.users.len() as u64);
                 for user in first as usize..last as usize {
-                    for item in 0..self.world.items.len() {
+                    for item in 0..self.world.people.items.len() {
                         let event = self.event(sample, user, item, &mut random);
                         tally.add(&event);
                         events.extend(Some(event).filter(|event| event.treated));
@@ -106,8 +107,8 @@ impl Simulator {
     fn event(&self, sample: Sample, user: usize, item: usize, random: &mut ChaCha8Rng) -> Event {
         let device = choose(random, &DEVICES);
         let position = (self.config.shape == Shape::Log).then(|| random.random_range(1..=POSITIONS));
-        let truth = self.world.truth(user, item, position, device);
-        let treated = sample == Sample::Uniform || random.random::<f64>() < truth.propensity;
+        let truth = self.world.truth(user, item, position, device, self.world.unseen(random));
+        let treated = sample == Sample::Uniform || self.world.is_treated(user, truth.propensity, random);
         let converted = random.random::<f64>() < truth.conversion;
         let strong = random.random::<f64>();
         let rating = match converted {

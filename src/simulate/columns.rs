@@ -75,7 +75,9 @@ fn columns(config: &Simulation) -> Vec<(Field, Values)> {
         }),
         required("device", DataType::Utf8, |rows| rows.text(|event| DEVICES[event.device].0)),
         required("user_age", DataType::Float32, |rows| rows.float32(|event| rows.user(event).age)),
-        required("item_price", DataType::Float32, |rows| rows.float32(|event| rows.world.items[event.item].price)),
+        required("item_price", DataType::Float32, |rows| {
+            rows.float32(|event| rows.world.people.items[event.item].price)
+        }),
     ];
     if config.shape == Shape::Log {
         columns.push(required("position", DataType::Int32, |rows| rows.int32(|event| event.position)));
@@ -101,9 +103,9 @@ fn columns(config: &Simulation) -> Vec<(Field, Values)> {
         required("true_propensity", DataType::Float64, |rows| rows.float64(|event| event.truth.propensity)),
         required("true_conversion", DataType::Float64, |rows| rows.float64(|event| event.truth.conversion)),
         required("phi", DataType::FixedSizeList(phi_item(), config.dim as i32), |rows| {
-            let values = rows.events.iter().flat_map(|event| rows.world.phi(event.user, event.item));
+            let values = rows.events.iter().flat_map(|event| rows.world.people.phi(event.user, event.item));
             let values = Arc::new(Float32Array::from_iter_values(values));
-            Arc::new(FixedSizeListArray::new(phi_item(), rows.world.dim() as i32, values, None))
+            Arc::new(FixedSizeListArray::new(phi_item(), rows.world.people.dim() as i32, values, None))
         }),
     ]);
     columns
@@ -129,7 +131,7 @@ fn segment_names(segments: u32) -> Vec<String> {
 
 impl<'a> Rows<'a> {
     fn user(&self, event: &Event) -> &'a User {
-        &self.world.users[event.user]
+        &self.world.people.users[event.user]
     }
 
     fn int32(&self, value: impl Fn(&Event) -> Option<i32>) -> ArrayRef {

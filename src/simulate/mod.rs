@@ -6,11 +6,15 @@
 //! biases and a product of low rank, which a matrix factorisation can learn. Beside the truth stands the `propensity`
 //! of an imagined system in production, wrong in known ways, and its `prediction`.
 //!
+//! Other worlds are worse for a method, or take away what it mends: a placebo in which conversion has nothing to do with
+//! treatment, users whose treatments go together, and something unseen that moves both treatment and conversion.
+//!
 //! Rows come in chunks, each from a random stream of its own: the result depends on the settings alone, not on how
 //! many threads made it.
 
 mod chunk;
 mod columns;
+mod moods;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -51,6 +55,22 @@ pub struct Simulation {
     pub segments: u32,
     /// Rows of the uniform sample; 20 a user by default.
     pub uniform_rows: Option<u64>,
+    /// Whether conversion has nothing to do with treatment: it then follows tastes, intents and qualities of its own, of
+    /// the same law. There is nothing to debias.
+    pub placebo: bool,
+    /// ρ: the correlation, given the true propensities, of the treatments of two rows of a user, Cov(o, o′) over
+    /// √(p(1 − p)·p′(1 − p′)), each averaged over pairs of rows. At least 0, where treatments are independent, and below 1.
+    ///
+    /// Each row is still treated with its true propensity. A user has one mood for the whole log, a part of the normal
+    /// score by which each of its rows is treated or not (a Gaussian copula). Outcomes do not depend on it.
+    pub user_correlation: f64,
+    /// By how much something that no column holds, and no model sees, raises the log odds of treatment in one half of
+    /// the rows, drawn at random, and lowers them in the other half; of conversion, too, unless [`Self::placebo`]. At
+    /// least 0.
+    ///
+    /// The columns `true_propensity` and `true_conversion` are of the row with it, and so IPS by the former is unbiased;
+    /// `propensity` is of the mean over both halves.
+    pub unseen: f64,
 }
 
 impl Default for Simulation {
@@ -67,6 +87,9 @@ impl Default for Simulation {
             miscalibration: 1.0,
             segments: 20,
             uniform_rows: None,
+            placebo: false,
+            user_correlation: 0.0,
+            unseen: 0.0,
         }
     }
 }
@@ -110,6 +133,12 @@ impl Simulation {
         }
         if !(self.miscalibration.is_finite() && self.miscalibration >= 0.0) {
             invalid!("miscalibration = {}: give 0 (the truth) or more", self.miscalibration);
+        }
+        if !(0.0..1.0).contains(&self.user_correlation) {
+            invalid!("user-correlation = {}: give a number from 0 (none) to below 1", self.user_correlation);
+        }
+        if !(self.unseen.is_finite() && self.unseen >= 0.0) {
+            invalid!("unseen = {}: give 0 (nothing) or more, in log odds", self.unseen);
         }
         Ok(())
     }

@@ -32,7 +32,7 @@ pub struct Estimates {
     pub naive_treated: f64,
     /// IPS with the true propensities.
     pub ips: f64,
-    /// Standard error of `ips`.
+    /// Standard error of `ips`, as of independent rows.
     pub ips_error: f64,
     /// IPS with the column `propensity`.
     pub stated_ips: f64,

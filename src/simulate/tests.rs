@@ -58,8 +58,10 @@ fn to(output: &str) -> Destination {
 #[tokio::test]
 async fn same_seed_same_bytes_whatever_the_threads() {
     let rows = 2 * CHUNK_ROWS + 17;
-    for shape in [Shape::Log, Shape::Matrix] {
-        let config = Simulation { rows, users: 4_000, items: 400, dim: 2, shape, ..Simulation::default() };
+    let plain = Simulation { rows, users: 4_000, items: 400, dim: 2, ..Simulation::default() };
+    let other = Simulation { placebo: true, user_correlation: 0.1, unseen: 0.5, ..plain.clone() };
+    for (shape, config) in [(Shape::Log, &plain), (Shape::Matrix, &plain), (Shape::Log, &other)] {
+        let config = Simulation { shape, ..config.clone() };
         let mut files = Vec::new();
         for (seed, threads) in [(1, 1), (1, 5), (2, 5)] {
             let config = Simulation { seed, ..config.clone() };
@@ -200,6 +202,135 @@ fn the_uniform_sample_is_unbiased() {
     assert!(batch["split"].as_string::<i32>().iter().all(|split| split != Some("train")));
 }
 
+/// A log is referred to by its seed: one that was made before is the one that is made now.
+#[test]
+fn the_default_world_stays_what_it_is() {
+    let (batch, _) = all_rows(Simulation { rows: 5_000, seed: 3, ..small() }, Sample::Biased);
+    let ids = |column: &str| batch[column].as_primitive::<Int64Type>().values().to_vec();
+    let (users, items, treated) = (ids("user_id"), ids("item_id"), treated(&batch));
+    let converted = batch["outcome"].as_primitive::<Float64Type>().iter().flatten().sum::<f64>();
+    let pairs = users.iter().zip(&items).zip(&treated).map(|((user, item), o)| *o as i64 * (user * 100 + item));
+    assert_eq!((treated.iter().sum::<f64>(), converted, pairs.sum::<i64>()), (760.0, 262.0, 11_253_380));
+    assert_eq!((users.iter().sum::<i64>(), items.iter().sum::<i64>()), (750_402, 249_278));
+}
+
+/// The mean over seeds of what the mean over treated rows is off by, with its standard error.
+fn naive_bias(config: &Simulation) -> (f64, f64) {
+    let seeds = 0..12;
+    let of = |seed| {
+        let (_, tally) = all_rows(Simulation { seed, ..config.clone() }, Sample::Biased);
+        let Estimates { truth, naive_treated, .. } = tally.conversion();
+        assert!((truth - 0.2).abs() < 0.01, "{truth}");
+        naive_treated - truth
+    };
+    let biases: Vec<f64> = seeds.map(of).collect();
+    let centre = mean(&biases);
+    let n = biases.len() as f64;
+    let variance = biases.iter().map(|bias| (bias - centre).powi(2)).sum::<f64>() / (n - 1.0);
+    (centre, (variance / n).sqrt())
+}
+
+#[test]
+fn in_the_placebo_the_mean_over_treated_rows_is_unbiased() {
+    for shape in [Shape::Log, Shape::Matrix] {
+        let base = Simulation { rows: 60_000, users: 600, items: 300, shape, ..small() };
+        let (bias, error) = naive_bias(&base);
+        assert!(bias > 0.05 && bias > 20.0 * error, "{shape:?}: {bias} ± {error}");
+        let (bias, error) = naive_bias(&Simulation { placebo: true, ..base });
+        assert!(bias.abs() < 4.0 * error && error < 0.005, "{shape:?}: {bias} ± {error}");
+    }
+}
+
+/// The placebo takes away the confounding alone: conversions vary as they did, and treatment is the same row by row.
+#[test]
+fn the_placebo_changes_conversion_alone() {
+    let (base, _) = all_rows(small(), Sample::Biased);
+    let (placebo, _) = all_rows(Simulation { placebo: true, ..small() }, Sample::Biased);
+    for column in ["user_id", "item_id", "treated", "propensity", "true_propensity", "phi", "split"] {
+        assert_eq!(&base[column], &placebo[column], "{column}");
+    }
+    let spread = |batch: &RecordBatch| {
+        let conversion = floats(batch, "true_conversion");
+        mean(&conversion.iter().map(|c| c * c).collect::<Vec<_>>()) - mean(&conversion).powi(2)
+    };
+    let (base, placebo) = (spread(&base), spread(&placebo));
+    assert!((placebo / base - 1.0).abs() < 0.2, "{placebo} is far from {base}");
+}
+
+/// ρ of treatments given their true propensities, over all pairs of rows of a user, and its standard error over users.
+fn user_correlation(batch: &RecordBatch) -> (f64, f64) {
+    let (treated, propensity) = (treated(batch), floats(batch, "true_propensity"));
+    let mut of_users: std::collections::BTreeMap<i64, [f64; 4]> = std::collections::BTreeMap::new();
+    for (row, user) in batch["user_id"].as_primitive::<Int64Type>().values().iter().enumerate() {
+        let (p, variance) = (propensity[row], propensity[row] * (1.0 - propensity[row]));
+        let sums = of_users.entry(*user).or_default();
+        for (sum, term) in
+            sums.iter_mut().zip([treated[row] - p, (treated[row] - p).powi(2), variance.sqrt(), variance])
+        {
+            *sum += term;
+        }
+    }
+    let pairs = |[residual, squares, deviation, variance]: &[f64; 4]| {
+        [residual * residual - squares, deviation * deviation - variance]
+    };
+    let pairs: Vec<[f64; 2]> = of_users.values().map(pairs).collect();
+    let total = |at: usize| pairs.iter().map(|pair| pair[at]).sum::<f64>();
+    let correlation = total(0) / total(1);
+    let off = |pair: &[f64; 2]| (pair[0] - correlation * pair[1]).powi(2);
+    (correlation, pairs.iter().map(off).sum::<f64>().sqrt() / total(1))
+}
+
+#[test]
+fn treatments_of_a_user_are_as_correlated_as_asked() {
+    for (asked, unseen) in [(0.0, 0.0), (0.02, 0.0), (0.1, 0.0), (0.3, 0.0), (0.1, 1.0)] {
+        let config = Simulation { users: 2_000, user_correlation: asked, unseen, ..small() };
+        let (batch, tally) = all_rows(config, Sample::Biased);
+        let (found, error) = user_correlation(&batch);
+        assert!((found - asked).abs() < 4.0 * error + 0.05 * asked, "{asked}: {found} ± {error}");
+        assert!(error < 0.02 && (tally.true_propensity() - 0.15).abs() < 0.005, "{asked}: ± {error}");
+    }
+}
+
+/// Over moods, each row is treated with its true propensity, and the mean over seeds of IPS is the truth.
+#[test]
+fn correlated_treatments_keep_their_propensities() {
+    let config = Simulation { rows: 20_000, user_correlation: 0.2, ..small() };
+    let of = |seed| {
+        let (_, tally) = all_rows(Simulation { seed, ..config.clone() }, Sample::Biased);
+        let Estimates { truth, ips, .. } = tally.conversion();
+        (ips - truth, tally.treated as f64 / tally.population as f64 - tally.true_propensity())
+    };
+    let (ips, rates): (Vec<f64>, Vec<f64>) = (0..60).map(of).unzip();
+    for (what, off) in [("IPS", ips), ("the treated rate", rates)] {
+        let variance = off.iter().map(|value| (value - mean(&off)).powi(2)).sum::<f64>() / 59.0;
+        let error = (variance / 60.0).sqrt();
+        assert!(mean(&off).abs() < 4.0 * error && error < 0.005, "{what}: {} ± {error}", mean(&off));
+    }
+}
+
+/// With what is unseen, IPS with the propensities given it is unbiased, and IPS with the best that can be seen is not.
+#[test]
+fn what_is_unseen_confounds() {
+    let config = Simulation { miscalibration: 0.0, unseen: 1.0, users: 2_000, ..small() };
+    let (batch, tally) = all_rows(config.clone(), Sample::Biased);
+    let Estimates { truth, ips, ips_error, stated_ips, .. } = tally.conversion();
+    assert!((truth - 0.2).abs() < 0.003 && (tally.true_propensity() - 0.15).abs() < 0.003, "{truth}");
+    assert!((ips - truth).abs() < 4.0 * ips_error, "{ips} ± {ips_error} is not {truth}");
+    assert!(stated_ips - truth > 10.0 * ips_error, "{stated_ips} ± {ips_error} is near {truth}");
+    // What can be seen is right on average, in every tenth of the propensities.
+    let (treated, seen) = (treated(&batch), floats(&batch, "propensity"));
+    let mut rows: Vec<usize> = (0..treated.len()).collect();
+    rows.sort_by(|a, b| seen[*a].total_cmp(&seen[*b]));
+    for tenth in rows.chunks(rows.len() / 10) {
+        let pick = |values: &[f64]| tenth.iter().map(|&row| values[row]).collect::<Vec<_>>();
+        assert!(z_score(&pick(&treated), &pick(&seen)).abs() < 4.0);
+    }
+    // In the placebo it moves treatment alone.
+    let (_, tally) = all_rows(Simulation { placebo: true, ..config }, Sample::Biased);
+    let Estimates { truth, ips_error, stated_ips, .. } = tally.conversion();
+    assert!((stated_ips - truth).abs() < 4.0 * ips_error, "{stated_ips} ± {ips_error} is not {truth}");
+}
+
 #[test]
 fn bad_settings_are_named() {
     let good = small();
@@ -215,6 +346,10 @@ fn bad_settings_are_named() {
         (Simulation { treated_rate: 1.0, ..good.clone() }, "treated-rate = 1"),
         (Simulation { conversion_rate: f64::NAN, ..good.clone() }, "conversion-rate = NaN"),
         (Simulation { miscalibration: -1.0, ..good.clone() }, "miscalibration = -1"),
+        (Simulation { user_correlation: 1.0, ..good.clone() }, "user-correlation = 1"),
+        (Simulation { user_correlation: -0.1, ..good.clone() }, "user-correlation = -0.1"),
+        (Simulation { user_correlation: 0.97, ..good.clone() }, "differ too much within a user for more than 0."),
+        (Simulation { unseen: f64::INFINITY, ..good.clone() }, "unseen = inf"),
     ] {
         let error = Simulator::new(config).unwrap_err();
         assert!(error.is_invalid_input() && error.to_string().contains(named), "{error}");

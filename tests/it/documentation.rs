@@ -66,6 +66,7 @@ fn the_documents_jobs_are_sound() {
         "coat-tuned",
         "simulated-experiment",
         "simulated-lambda",
+        "simulated-worlds",
     ] {
         Experiment::load(&repository(&format!("examples/{name}.toml")), &[]).unwrap();
     }

@@ -170,6 +170,44 @@ fn methods_are_compared_over_seeds() {
     assert_eq!(methods, [json!({"method": "Doubly robust", "n": 4}), json!({"method": "IPS-V2", "n": 4})]);
 }
 
+/// Methods whose losses have different φ are compared by the BMSE of the same φ, and by no other.
+#[test]
+fn bmse_is_compared_where_phi_is_the_same() {
+    let columns = "metrics = [\"bmse\", \"bmse_constant\", \"bmse_prediction\", \"auc\"]";
+    let file = EXPERIMENT.replace("seeds = \"0-2\"", &format!("seeds = [0, 1]\n{columns}"));
+    let folder = folder(&format!("{file}set.train.loss.phi = \"prediction\"\n"));
+    let folder = folder.path();
+    let markdown = succeed(&mut experiment(folder));
+    let rows: Vec<Vec<&str>> =
+        markdown.lines().map(|line| line.split('|').skip(1).map(str::trim).collect::<Vec<_>>()).collect();
+    let figures = rows.iter().position(|cells| cells.first() == Some(&"method")).unwrap();
+    assert_eq!(rows[figures][1..5], ["BMSE of its own φ", "BMSE of φ = 1", "BMSE of φ = r̂", "AUC"]);
+    for row in &rows[figures + 2..figures + 4] {
+        let is_ranked = |cell: &&str| cell.contains("**") || cell.contains("<ins>");
+        assert_eq!(row[1..5].iter().map(is_ranked).collect::<Vec<_>>(), [false, true, true, true], "{row:?}");
+    }
+    assert!(markdown.contains("which are not the same here: it is not compared"), "{markdown}");
+    let compared: Vec<&str> =
+        rows[figures + 4..].iter().filter(|cells| cells.len() == 8).map(|cells| cells[1]).collect();
+    assert_eq!(compared[..1], ["metric"]);
+    assert_eq!(compared[2..], ["BMSE of φ = 1", "BMSE of φ = r̂", "AUC"]);
+    assert!(markdown.contains("BMSE of φ = 1 is meant"), "{markdown}");
+
+    let own = "SELECT method, bool_and(validation_bmse = CASE WHEN \"train.loss.phi\" = 'constant' \
+               THEN validation_bmse_constant ELSE validation_bmse_prediction END) AS own, \
+               bool_or(validation_bmse_constant = validation_bmse_prediction) AS same \
+               FROM 'out/results.parquet' GROUP BY method ORDER BY method";
+    let row = |method: &str| json!({"method": method, "own": true, "same": false});
+    assert_eq!(query(folder, own), [row("DR-V2"), row("IPS-V2")]);
+
+    let same = fs::read_to_string(folder.join("experiments/clicks.toml")).unwrap();
+    let same = same.replace("set.train.loss.phi = \"prediction\"", "set.train.loss.phi = \"constant\"");
+    fs::write(folder.join("experiments/clicks.toml"), same).unwrap();
+    let markdown = succeed(&mut experiment(folder));
+    assert!(markdown.contains("| BMSE ") && !markdown.contains("BMSE of its own φ"), "{markdown}");
+    assert!(!markdown.contains("it is not compared"), "{markdown}");
+}
+
 #[test]
 fn a_lost_standard_error_ends_no_trial() {
     let folder = folder(EXPERIMENT);

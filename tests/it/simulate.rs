@@ -46,6 +46,28 @@ fn a_matrix_has_ratings() {
     assert_eq!(query(folder.path(), sql), "true,true,true");
 }
 
+/// IPS by the true propensities is near the truth in every world, and the mean over treated rows in the placebo alone.
+#[test]
+fn other_worlds_are_made_by_options() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, options, biased) in [
+        ("plain", &[][..], true),
+        ("placebo", &["--placebo"], false),
+        ("clustered", &["--user-correlation", "0.1"], true),
+        ("unseen", &["--unseen", "1"], true),
+        ("placebo-unseen", &["--placebo", "--unseen", "1", "--user-correlation", "0.1"], false),
+    ] {
+        let output = format!("{name}.parquet");
+        let arguments = ["--rows", "100000", "--users", "1000", "--items", "500", "--seed", "3", "--output", &output];
+        succeed(&mut simulate(folder.path(), &[&arguments[..], options].concat()));
+        let sql = format!(
+            "SELECT abs(naive_treated(treated, outcome) / avg(true_conversion) - 1) > 0.25 AS biased, \
+             abs(ips(treated, true_propensity, outcome) / avg(true_conversion) - 1) < 0.1 AS ips FROM '{output}'"
+        );
+        assert_eq!(query(folder.path(), &sql), format!("{biased},true"), "{name}");
+    }
+}
+
 #[test]
 fn lost_output_streams_end_no_work() {
     let folder = tempfile::tempdir().unwrap();
@@ -64,6 +86,8 @@ fn mistakes_are_named_and_leave_nothing() {
         (&["--treated-rate", "1"], "treated-rate = 1"),
         (&["--miscalibration", "-1"], "miscalibration = -1"),
         (&["--dim", "0"], "dim = 0"),
+        (&["--user-correlation", "1"], "user-correlation = 1: give a number from 0 (none) to below 1"),
+        (&["--unseen", "-1"], "unseen = -1: give 0 (nothing) or more"),
         (&["--shape", "matrix", "--rows", "9"], "--rows belongs to the log shape"),
         (&["--uniform-rows", "9"], "--uniform"),
         (&["--rows", "100", "--uniform", "u.csv"], "u.csv"),

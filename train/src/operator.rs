@@ -116,7 +116,7 @@ impl TrainOperator {
             "validation": about.training.validation,
             "test": about.training.test,
         });
-        let text = report::render(&about, &users, &items, unknown);
+        let text = report::render(&about, spec.evaluation.k, &users, &items, unknown);
         let stop = about.training.stop.clone();
         if !stop.is_good() {
             let before = Manifest::read(&context.storage, &output).await;

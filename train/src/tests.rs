@@ -1,5 +1,6 @@
 //! Training from a job file to a model folder and back, and the trainer's ends.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -197,10 +198,30 @@ async fn a_log_teaches_its_planted_tastes() {
         let (_folder, manifest) = train(set).await;
         let test = manifest.training.test.unwrap();
         assert!(test.auc.unwrap() > 0.85, "{test:?}");
-        assert!(test.bmse.is_none() && manifest.training.validation.bmse.is_some());
+        assert!(test.bmse.is_none() && test.bmse_constant.is_none());
+        let Metrics { bmse, bmse_constant, bmse_prediction, .. } = manifest.training.validation;
+        assert!(bmse.is_some() && bmse_constant.is_some() && bmse_prediction.is_some());
         assert_eq!((manifest.users.count, manifest.items.count), (40, 30));
         assert_eq!((manifest.users.data_type.as_str(), manifest.items.data_type.as_str()), ("Utf8", "Int64"));
     }
+}
+
+/// One row a user is ranked right whatever the model, and the report says so.
+#[tokio::test]
+async fn rankings_that_no_model_changes_are_said() {
+    let report = async |set: &[&str]| {
+        let folder = tempfile::tempdir().unwrap();
+        data(folder.path());
+        let report = TrainOperator.run(&context(folder.path(), set).unwrap()).await.unwrap();
+        let ranked = &report.summary["training"]["ranked"]["validation"];
+        (report.text, ["users", "within_k"].map(|of| ranked[of].as_u64().unwrap()))
+    };
+    let (text, [users, within_k]) = report(&["train.optimizer.epochs=1", "train.evaluation.k=1000"]).await;
+    assert!(users > 0 && within_k == users);
+    let note = "Recall@1000 of the validation rows is 1 by construction for 100.0 % of their users";
+    assert!(text.contains(note), "{text}");
+    let (text, [_, within_k]) = report(&["train.optimizer.epochs=1", "train.evaluation.k=1"]).await;
+    assert!(2 * within_k < users && !text.contains("by construction"), "{text}");
 }
 
 /// Shared embeddings are one tensor before, during and after training.
@@ -1163,6 +1184,7 @@ fn files(seed: u64, items: usize) -> (Files, Models) {
         members: vec![MemberRecord { best_epoch: 1, history: Vec::new() }],
         validation: Metrics::default(),
         test: None,
+        ranked: BTreeMap::new(),
     };
     let about = Description {
         model: spec.model,

@@ -41,8 +41,13 @@ pub enum Metric {
     LogLoss,
     /// Mean squared error of prediction against outcome. Lower is better.
     Mse,
-    /// Balance of the propensities on the training population. Lower is better.
+    /// Balance of the propensities on the training population, for the φ of the loss: compare it only where φ is the same.
+    /// Lower is better.
     Bmse,
+    /// The same for φ = 1, whatever the φ of the loss. Lower is better.
+    BmseConstant,
+    /// The same for φ = r̂, the prediction of the model, whatever the φ of the loss. Lower is better.
+    BmsePrediction,
 }
 
 impl EvaluationSpec {

@@ -3,12 +3,13 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::data::sampler::{Batches, Row, Sample, Sampler};
+use crate::fit::models::Models;
 use crate::loss::clipped;
 use crate::loss::regularizers::{balance_weight, bmse, weighted_phi};
 use crate::model::{GATHERED, Model, Scores, logits};
 use counterweight::error::Result;
-use counterweight::job::LossSpec;
-use counterweight::model::Metrics;
+use counterweight::job::{LossSpec, Phi, TrainSpec};
+use counterweight::model::{Metrics, RankedUsers};
 
 /// Treated rows to rank.
 #[derive(Debug)]
@@ -41,7 +42,24 @@ impl EvaluationSet {
         self.rows.iter().filter(|row| row.is_positive()).count()
     }
 
-    /// The metrics of a prediction model, but for [`Metrics::bmse`]; ranked lists are `k` long.
+    /// The users that Recall@K and NDCG@K are means over, with ranked lists `k` long.
+    pub fn ranked(&self, k: usize) -> RankedUsers {
+        let mut ranked = RankedUsers::default();
+        for rows in self.rows.chunk_by(|a, b| a.user == b.user) {
+            let positives = rows.iter().filter(|row| row.is_positive()).count();
+            if positives > 0 {
+                let (within_k, all_positive) = (rows.len() <= k, positives == rows.len());
+                ranked = ranked.with(RankedUsers {
+                    users: 1,
+                    within_k: u64::from(within_k),
+                    all_positive: u64::from(all_positive),
+                });
+            }
+        }
+        ranked
+    }
+
+    /// The metrics of a prediction model, but for those of balance; ranked lists are `k` long.
     pub fn evaluate(&self, prediction: &Model, k: usize) -> Metrics {
         let scores = logits(prediction, &self.rows, self.device);
         let mut users = Vec::new();
@@ -59,7 +77,7 @@ impl EvaluationSet {
             ndcg: mean(|user| user.1),
             log_loss: mean_of(&self.rows, &scores, log_loss),
             mse: mean_of(&self.rows, &scores, squared_error),
-            bmse: None,
+            ..Metrics::default()
         }
     }
 }
@@ -114,7 +132,34 @@ fn squared_error(score: f64, outcome: f64) -> f64 {
     (1.0 / (1.0 + (-score).exp()) - outcome).powi(2)
 }
 
-/// BMSE of the propensities over the population of `sampler`, summed in double precision.
+/// Every metric: of predictions on the rows of `validation`, of balance over the population of `sampler`.
+pub fn evaluate(
+    spec: &TrainSpec,
+    models: &Models,
+    sampler: &dyn Sampler,
+    validation: &EvaluationSet,
+) -> Result<Metrics> {
+    let balance = population_bmse(&spec.loss, &models.propensity, &models.prediction, sampler)?;
+    Ok(Metrics {
+        bmse: balance.map(|of| of.own),
+        bmse_constant: balance.map(|of| of.constant),
+        bmse_prediction: balance.map(|of| of.prediction),
+        ..validation.evaluate(&models.prediction, spec.evaluation.k)
+    })
+}
+
+/// BMSE of the same propensities over the same population, by φ.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PopulationBmse {
+    /// For the φ of the loss.
+    pub own: f64,
+    /// For φ = 1.
+    pub constant: f64,
+    /// For φ = r̂.
+    pub prediction: f64,
+}
+
+/// BMSE of the propensities over the population of `sampler`, summed in double precision; none of an empty population.
 ///
 /// Of a sampled population the part o·(1/p̂ + 1/(1 − p̂)) of the weights, which varies most, is summed over all treated
 /// elements, and the part −1/(1 − p̂) over those drawn. The mean of w·φ is unbiased by that; its squared length, BMSE, is
@@ -124,17 +169,19 @@ pub fn population_bmse(
     propensity: &Model,
     prediction: &Model,
     sampler: &dyn Sampler,
-) -> Result<Option<f64>> {
+) -> Result<Option<PopulationBmse>> {
     let _guard = tch::no_grad_guard();
     let most = GATHERED / (1 + propensity.head().activations());
+    // Σ w·φ of every φ, one after the other, those of a single element last.
     let sum = |batches: Batches, weight: fn(&Tensor, &Tensor) -> Tensor| -> Result<Option<(Tensor, usize)>> {
         let mut sum: Option<(Tensor, usize)> = None;
         for batch in batches {
             for batch in batch?.split(most) {
                 let scores = Scores::of(propensity.rows(&batch), batch.layout);
                 let weight = weight(&batch.treated, &clipped(&scores.probability(), spec.propensity_clip));
-                let predicted = || Scores::of(prediction.rows(&batch), batch.layout).probability();
-                let part = weighted_phi(spec.phi, batch.layout, &weight, &scores, predicted).to_kind(Kind::Double);
+                let predicted = Scores::of(prediction.rows(&batch), batch.layout).probability();
+                let of = |phi| weighted_phi(phi, batch.layout, &weight, &scores, || predicted.shallow_clone());
+                let part = Tensor::cat(&[spec.phi, Phi::Constant, Phi::Prediction].map(of), 0).to_kind(Kind::Double);
                 sum = Some(match sum {
                     Some((sum, pairs)) => (sum + part, pairs + batch.pairs()),
                     None => (part, batch.pairs()),
@@ -143,14 +190,18 @@ pub fn population_bmse(
         }
         Ok(sum)
     };
+    let by_phi = |sum: &Tensor, pairs: usize| {
+        let own = sum.numel() as i64 - 2;
+        let of = |from, length| bmse(&sum.narrow(0, from, length), pairs).double_value(&[]);
+        PopulationBmse { own: of(0, own), constant: of(own, 1), prediction: of(own + 1, 1) }
+    };
     let Some(Sample { treated, drawn, population }) = sampler.sample() else {
-        let sum = sum(sampler.population(), balance_weight)?;
-        return Ok(sum.map(|(sum, pairs)| bmse(&sum, pairs).double_value(&[])));
+        return Ok(sum(sampler.population(), balance_weight)?.map(|(sum, pairs)| by_phi(&sum, pairs)));
     };
     let of_treated = sum(treated, |_, p| p.reciprocal() - (p - 1.0).reciprocal())?;
     let of_all = sum(drawn, |_, p| (p - 1.0).reciprocal())?;
     Ok(of_treated.zip(of_all).map(|((of_treated, _), (of_all, pairs))| {
-        bmse(&(of_treated + of_all * (population as f64 / pairs as f64)), population).double_value(&[])
+        by_phi(&(of_treated + of_all * (population as f64 / pairs as f64)), population)
     }))
 }
 
@@ -247,9 +298,12 @@ mod tests {
         for phi in [Phi::Constant, Phi::Prediction] {
             let mut spec = ips();
             spec.phi = phi;
-            let of =
+            let all =
                 |sampler: &BlockSampler| population_bmse(&spec, &propensity, &prediction, sampler).unwrap().unwrap();
+            let of = |sampler: &BlockSampler| all(sampler).own;
             let whole = of(&sampler(0));
+            let PopulationBmse { constant, prediction, .. } = all(&sampler(0));
+            assert_eq!(whole, if phi == Phi::Constant { constant } else { prediction });
             assert!(whole.sqrt() > 0.1, "the sign of the imbalance is that of every sample: {whole}");
             let of_samples: Vec<f64> = (0..300).map(|seed| of(&sampler(seed).sampling(Some(6))).sqrt()).collect();
             let n = of_samples.len() as f64;
@@ -258,6 +312,44 @@ mod tests {
             assert!((mean - whole.sqrt()).abs() < 4.0 * (variance / n).sqrt(), "{mean} is not {}", whole.sqrt());
             assert!(variance > 0.0 && variance.sqrt() < 0.05 * mean, "{variance}");
         }
+    }
+
+    /// Of a φ of embeddings, too, the two common ones are what they are with any loss.
+    #[test]
+    fn bmse_of_common_phi_does_not_depend_on_that_of_the_loss() {
+        let mut rng = ChaCha8Rng::seed_from_u64(13);
+        let rows: Vec<Row> = (0..7)
+            .flat_map(|user| (0..5).map(move |item| (user, item)))
+            .map(|(user, item)| row(user, item, 1.0))
+            .collect();
+        let rows: Vec<Row> = rows.into_iter().filter(|_| rng.random_bool(0.4)).collect();
+        let mut model = || Model::from_table(initial(7, 5, 3, &mut rng, Device::Cpu), 7, Head::Dot);
+        let (propensity, prediction) = (model(), model());
+        let sampler = BlockSampler::new(rows, (7, 5), (4, 4), 0, Device::Cpu, |_, _| String::new()).unwrap();
+        let of = |phi| {
+            let mut spec = ips();
+            spec.phi = phi;
+            population_bmse(&spec, &propensity, &prediction, &sampler).unwrap().unwrap()
+        };
+        let (constant, prediction) = (of(Phi::Constant).own, of(Phi::Prediction).own);
+        assert_ne!(constant, prediction);
+        for phi in [Phi::Constant, Phi::Prediction, Phi::Product, Phi::Concat] {
+            let of = of(phi);
+            assert_eq!((of.constant, of.prediction), (constant, prediction), "{phi:?}");
+        }
+        assert!(![constant, prediction].contains(&of(Phi::Concat).own));
+    }
+
+    #[test]
+    fn users_whose_ranking_no_model_changes_are_counted() {
+        // One row; two rows, one positive; three rows, all positive; two rows, none positive, who count nowhere.
+        let of = |user, outcomes: &[f32]| {
+            (0..).zip(outcomes).map(move |(item, outcome)| row(user, item, *outcome)).collect::<Vec<_>>()
+        };
+        let rows = [of(0, &[1.0]), of(1, &[1.0, 0.0]), of(2, &[1.0, 1.0, 1.0]), of(3, &[0.0, 0.0])].concat();
+        let set = EvaluationSet::new(rows, Device::Cpu);
+        assert_eq!(set.ranked(2), RankedUsers { users: 3, within_k: 2, all_positive: 2 });
+        assert_eq!(set.ranked(3).within_k, 3);
     }
 
     fn ips() -> LossSpec {

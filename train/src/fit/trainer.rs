@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::data::sampler::{Batch, Sampler};
 use crate::fit::divergence::{StepLog, StepRecord};
-use crate::fit::evaluation::{EvaluationSet, population_bmse};
+use crate::fit::evaluation::{EvaluationSet, evaluate};
 use crate::fit::models::{Models, first_epoch};
 use crate::fit::optimizers::{ModelOptimizer, Optimizers};
 use crate::fit::timing::Stopwatch;
@@ -124,8 +124,7 @@ impl TrainingState {
             Ok(None) => invalid!("the training set gives no batch"),
             Err(divergence) => return Ok(Some(Stop::Diverged(divergence))),
         };
-        let mut metrics = validation.evaluate(&self.models.prediction, spec.evaluation.k);
-        metrics.bmse = population_bmse(&spec.loss, &self.models.propensity, &self.models.prediction, sampler)?;
+        let metrics = evaluate(spec, &self.models, sampler, validation)?;
 
         let metric = spec.evaluation.metric;
         let so_far = self.best.as_ref().and_then(|(best, _)| self.history[best - 1].validation.get(metric));

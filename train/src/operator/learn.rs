@@ -1,5 +1,7 @@
 //! Trains the models of a job on its data sets.
 
+use std::collections::BTreeMap;
+
 use datafusion::arrow::util::display::array_value_to_string;
 use tch::{Device, TchError, Tensor};
 use tokio::runtime::Handle;
@@ -13,7 +15,7 @@ use crate::data::vocabulary::Vocabulary;
 use crate::data::{DataSet, RowStream, Training};
 use crate::device::device_name;
 use crate::fit::ensemble::{Ensemble, EnsembleState, fit_ensemble};
-use crate::fit::evaluation::{EvaluationSet, population_bmse};
+use crate::fit::evaluation::{EvaluationSet, evaluate};
 use crate::fit::models::Models;
 use crate::fit::threads::Threads;
 use crate::fit::trainer::{Fitted, TrainingState, fit_propensity};
@@ -23,7 +25,7 @@ use counterweight::context::JobContext;
 use counterweight::error::{Error, Result, invalid};
 use counterweight::events::Event;
 use counterweight::job::{Job, Method, Metric, PropensitySource, Shape, Split, TrainSpec};
-use counterweight::model::{Fingerprint, MemberRecord, Metrics, TrainingRecord};
+use counterweight::model::{Fingerprint, MemberRecord, RankedUsers, TrainingRecord};
 
 /// What training gave.
 pub(super) struct Learned {
@@ -50,6 +52,15 @@ pub(super) fn learn(
     };
     check_defined(spec.evaluation.metric, &validation)?;
     check_untreated(job, spec, &training.fingerprint)?;
+    let k = spec.evaluation.k;
+    let sets = [(Split::Validation, Some(&validation)), (Split::Test, test.as_ref())];
+    let ranked: BTreeMap<Split, RankedUsers> =
+        sets.into_iter().filter_map(|(split, set)| Some((split, set?.ranked(k)))).collect();
+    for (split, users) in &ranked {
+        if let Some(note) = users.note(split.name(), k) {
+            tracing::warn!("{split}: {note}");
+        }
+    }
     let begins = state.is_none();
     let (users, items) = (training.users.len(), training.items.len());
     let mut state =
@@ -107,13 +118,10 @@ pub(super) fn learn(
     let models = Models::mean(models);
     let validation = match of_only {
         Some(metrics) => metrics,
-        None => Metrics {
-            bmse: population_bmse(&spec.loss, &models.propensity, &models.prediction, &*sampler)?,
-            ..validation.evaluate(&models.prediction, spec.evaluation.k)
-        },
+        None => evaluate(spec, &models, &*sampler, &validation)?,
     };
-    let test = test.map(|test| test.evaluate(&models.prediction, spec.evaluation.k));
-    let training = TrainingRecord { device: device_name(device), stop, members, validation, test };
+    let test = test.map(|test| test.evaluate(&models.prediction, k));
+    let training = TrainingRecord { device: device_name(device), stop, members, validation, test, ranked };
     Ok((Learned { models, training }, checkpoints))
 }
 

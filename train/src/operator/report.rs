@@ -7,8 +7,14 @@ use crate::data::vocabulary::Vocabulary;
 use counterweight::job::Split;
 use counterweight::model::{Metrics, Stop, TrainingRecord};
 
-/// What the report of a run says.
-pub(super) fn render(about: &Description, users: &Vocabulary, items: &Vocabulary, unknown: [usize; 2]) -> String {
+/// What the report of a run says; ranked lists were `k` long.
+pub(super) fn render(
+    about: &Description,
+    k: usize,
+    users: &Vocabulary,
+    items: &Vocabulary,
+    unknown: [usize; 2],
+) -> String {
     let Description { data, training, .. } = about;
     let seconds: f64 = training.epochs().map(|record| record.seconds).sum();
     let (rows, treated) = data.get(Split::Train).map_or((0, 0), |set| (set.rows, set.treated));
@@ -38,8 +44,8 @@ pub(super) fn render(about: &Description, users: &Vocabulary, items: &Vocabulary
     }
     let _ = writeln!(
         text,
-        "{:<12}{:>8}{:>8}{:>8}{:>8}{:>10}{:>8}{:>9}",
-        "", "rows", "AUC", "Recall", "NDCG", "log loss", "MSE", "BMSE"
+        "{:<12}{:>8}{:>8}{:>8}{:>8}{:>10}{:>8}{:>10}{:>10}{:>11}",
+        "", "rows", "AUC", "Recall", "NDCG", "log loss", "MSE", "BMSE", "of φ = 1", "of φ = r̂"
     );
     let sets = [
         (Split::Validation, Some(&training.validation), unknown[0]),
@@ -48,16 +54,21 @@ pub(super) fn render(about: &Description, users: &Vocabulary, items: &Vocabulary
     for (split, metrics, unknown) in sets {
         let (Some(data), Some(metrics)) = (data.get(split), metrics) else { continue };
         let name = split.name();
-        let Metrics { auc, recall, ndcg, log_loss, mse, bmse } = metrics;
+        let Metrics { auc, recall, ndcg, log_loss, mse, bmse, bmse_constant, bmse_prediction } = metrics;
         let show = |value: &Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"));
-        let bmse = bmse.map_or_else(|| "-".to_owned(), |bmse| format!("{bmse:.2e}"));
+        let short = |value: &Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2e}"));
         let rows = data.treated;
         let [auc, recall, ndcg, log_loss, mse] = [auc, recall, ndcg, log_loss, mse].map(show);
-        let _ = write!(text, "{name:<12}{rows:>8}{auc:>8}{recall:>8}{ndcg:>8}{log_loss:>10}{mse:>8}{bmse:>9}");
+        let [bmse, constant, prediction] = [bmse, bmse_constant, bmse_prediction].map(short);
+        let _ = write!(text, "{name:<12}{rows:>8}{auc:>8}{recall:>8}{ndcg:>8}{log_loss:>10}{mse:>8}");
+        let _ = write!(text, "{bmse:>10}{constant:>10}{prediction:>10}");
         let _ = match unknown {
             0 => writeln!(text),
             _ => writeln!(text, "  ({unknown} rows of unknown users or items left out)"),
         };
+    }
+    for note in training.ranked.iter().filter_map(|(split, users)| users.note(split.name(), k)) {
+        let _ = writeln!(text, "\n{note}");
     }
     text
 }
