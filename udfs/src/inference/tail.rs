@@ -100,8 +100,8 @@ mod tests {
                 let exact = binomial_tail(n, p, least);
                 let bound = tail_probability(least as f64 - mean, &of_counts(n as f64, p));
                 assert!(bound >= exact * (1.0 - 1e-9), "{n}, {p}: P(≥ {least}) is {exact}, bounded by {bound}");
-                // Chernoff's bound is within its usual factor.
-                assert!(exact < 1e-9 || bound <= exact * 40.0, "{n}, {p}: P(≥ {least}) is {exact}, bounded by {bound}");
+                // Where tests are decided, it is within the usual factor of such bounds.
+                assert!(exact < 1e-6 || bound <= exact * 25.0, "{n}, {p}: P(≥ {least}) is {exact}, bounded by {bound}");
             }
             for most in 0..mean.floor() as u64 {
                 let exact = 1.0 - binomial_tail(n, p, most + 1);
