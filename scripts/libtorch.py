@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Install the libtorch that `tch` links against, from PyPI, by package name.
+"""Install the libtorch that `tch` links against, from PyPI, as wheels whose versions and hashes are pinned.
 
 Prints the folder to use as LIBTORCH on standard output, everything else on standard error.
 
@@ -20,7 +20,7 @@ import tempfile
 import zipfile
 
 VERSION = "2.13.0"
-CUDA = "13.0"
+REQUIREMENTS = pathlib.Path(__file__).resolve().parent / "requirements"
 CPU_LIBRARIES = ("libtorch_cpu.so", "libc10.so", "libgomp.so.1")
 CUDA_STUBS = ("libcudart.so.13", "libcupti.so.13")
 
@@ -31,6 +31,12 @@ def log(message):
 
 def run(*command):
     subprocess.run(command, check=True, stdout=sys.stderr)
+
+
+def pip(verb, flavour, *arguments):
+    """Have pip fetch the wheels of a flavour, and nothing that is not pinned."""
+    run(sys.executable, "-m", "pip", verb, "--quiet", "--no-deps", "--only-binary", ":all:", "--require-hashes",
+        "--requirement", str(REQUIREMENTS / f"libtorch-{flavour}.txt"), *arguments)
 
 
 def has_gpu():
@@ -53,8 +59,7 @@ def extract(wheel, wanted, rename):
 
 def install_cpu(folder):
     wheels = folder / "wheels"
-    run(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(wheels),
-        f"torch=={VERSION}", f"nvidia-cuda-runtime=={CUDA}.*", f"nvidia-cuda-cupti=={CUDA}.*")
+    pip("download", "cpu", "--dest", str(wheels))
     lib = folder / "lib"
     for wheel in wheels.iterdir():
         if wheel.name.startswith("torch-"):
@@ -78,7 +83,7 @@ def install_cpu(folder):
 
 
 def install_cuda(folder):
-    run(sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder), f"torch=={VERSION}")
+    pip("install", "cuda", "--target", str(folder))
     return folder / "torch"
 
 

@@ -65,7 +65,8 @@ impl JobContextBuilder {
         self
     }
 
-    /// The stores of the job's inputs and outputs; by default those that the environment configures.
+    /// The stores of the job's inputs and outputs, whose time-out is their own; by default those that the environment and
+    /// the job's `[storage]` configure.
     ///
     /// A URL whose store a host's session has registered is read from there. Outputs go to these stores alone: what is to be
     /// written to a store that the host has made belongs in here, too, by
@@ -101,7 +102,10 @@ impl JobContextBuilder {
     pub fn build(self) -> Result<JobContext> {
         let Self { job, session, storage, events, interrupt, operators: given } = self;
         let job = Arc::new(job);
-        let storage = storage.unwrap_or_else(|| Arc::new(Storage::from_env()));
+        let storage = storage.unwrap_or_else(|| Arc::new(job.storage.stores()));
+        if let Some(folder) = &job.session.spill_directory {
+            storage.require_allowed(&parse_url(&folder.to_string_lossy())?)?;
+        }
         let tables: Vec<Arc<dyn TableSource>> = vec![Arc::new(JobTables::new(Arc::clone(&job)))];
         let session = match session {
             Some(host) => session_beside(&host, Arc::clone(&storage), tables)?,
@@ -173,10 +177,14 @@ impl JobContext {
                 return Err(Error::ToBeScored { key: key.to_owned(), table: table.to_owned() });
             }
         }
-        let only_reads = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-        let frame = self.session.sql_with_options(sql, only_reads).await;
+        let frame = self.session.sql_with_options(sql, only_reads()).await;
         frame.and_then(typed).context(|| format!("{key} does not plan"))
     }
+}
+
+/// What SQL of a job may do.
+fn only_reads() -> SQLOptions {
+    SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false)
 }
 
 /// The query with the types that its columns have when it runs. As it is parsed, `CASE … THEN 0 ELSE 0.5 END` still has
@@ -232,7 +240,7 @@ async fn check_expectations(
     let sql = format!("SELECT {} FROM {}", figures.join(", "), quoted(name));
     let session = without_tables(state.clone());
     session.register_table(TableReference::bare(name), Arc::clone(table))?;
-    let batches = async { session.sql(&sql).await?.collect().await };
+    let batches = async { session.sql_with_options(&sql, only_reads()).await?.collect().await };
     let batches = batches.await.context(|| format!("[tables.{name}.expect]"))?;
     let found = |column| batches.first().map(|row| row.column(column).as_primitive::<Float64Type>());
     let mut problems = Vec::new();

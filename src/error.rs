@@ -6,6 +6,8 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use datafusion::parquet::errors::ParquetError;
 
+use crate::redact::redact;
+
 /// The exit code of a process whose training diverged.
 pub const DIVERGED: u8 = 3;
 /// The exit code of a process that was interrupted, where no signal says more.
@@ -14,33 +16,33 @@ const INTERRUPTED: u8 = 130;
 /// What every fallible function here returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a job, a query or a file could not be handled.
+/// Why a job, a query or a file could not be handled. Messages are [redacted](crate::redact).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// Input that its author can mend. The message names what is wrong (file, key, column, value) and the cure.
-    #[error("{0}")]
+    #[error("{}", redact(.0))]
     Invalid(String),
     /// A query could not be planned or run.
-    #[error("{}", .0.strip_backtrace())]
+    #[error("{}", redact(&.0.strip_backtrace()))]
     DataFusion(#[source] DataFusionError),
     /// Arrow data could not be converted.
-    #[error(transparent)]
+    #[error("{}", redact(&.0.to_string()))]
     Arrow(#[from] ArrowError),
     /// A Parquet file could not be read or written.
-    #[error(transparent)]
+    #[error("{}", redact(&.0.to_string()))]
     Parquet(#[from] ParquetError),
     /// An object store refused a request.
-    #[error(transparent)]
+    #[error("{}", redact(&.0.to_string()))]
     Storage(#[from] object_store::Error),
     /// A local file or stream failed.
-    #[error(transparent)]
+    #[error("{}", redact(&.0.to_string()))]
     Io(#[from] std::io::Error),
     /// The engine that trains and scores failed.
     #[error("libtorch: {0}")]
     Engine(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// An operator that ran in another process failed.
-    #[error("{message}")]
+    #[error("{}", redact(message))]
     External {
         /// What it said.
         message: String,
@@ -51,7 +53,7 @@ pub enum Error {
     #[error("{0}")]
     Diverged(String),
     /// One of the above, with what was being done.
-    #[error("{context}: {source}")]
+    #[error("{}: {source}", redact(context))]
     Context {
         /// What was being done, and to what.
         context: String,

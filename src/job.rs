@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use crate::error::Result;
+use crate::redact::redact_json;
 
 pub use json_schema::json_schema;
 pub(crate) use json_schema::json_schema_of;
@@ -32,7 +33,8 @@ pub use schema::{
     AdamKind, AdamSpec, AuditSpec, CheckpointSpec, Curve, DataSpec, DeviceSpec, Embeddings, EstimateFormula,
     EvaluationSpec, HeadKind, ImputedError, JobFile, Lambda, LossSpec, Method, MethodInfo, Metric, ModelKind,
     ModelSpec, OptimizerSpec, Phi, PointLoss, Population, Precision, PropensitySource, PropensitySpec, Regularizer,
-    Resume, Schedule, ScoreSpec, Shape, Split, TableSpec, TrainSpec, Unfinished, Unknown, methods_markdown,
+    Resume, Schedule, ScoreSpec, Secret, Shape, Split, StorageSpec, TableSpec, TrainSpec, Unfinished, Unknown,
+    methods_markdown,
 };
 
 /// A job whose file makes sense: what its sections say is read from it as from a [`JobFile`], and cannot be changed.
@@ -82,10 +84,22 @@ pub(crate) fn name_of(value: &impl Serialize) -> String {
 }
 
 /// Keys of a job that say where results go and what the machine may use, not what is learned.
-const NOT_LEARNED: [&str; 9] =
-    ["audit", "name", "score", "session", "train.checkpoint", "train.output", "train.preset", "train.timing", "vars"];
+const NOT_LEARNED: [&str; 11] = [
+    "audit",
+    "name",
+    "score",
+    "secrets",
+    "session",
+    "storage",
+    "train.checkpoint",
+    "train.output",
+    "train.preset",
+    "train.timing",
+    "vars",
+];
 
-/// Every key of a job, given as JSON, that has a bearing on what is learned, by its dotted path.
+/// Every key of a job, given as JSON, that has a bearing on what is learned, by its dotted path, without
+/// [what nobody is to see](crate::redact).
 pub fn settings_of(job: &Json) -> BTreeMap<String, Json> {
     // What a table is checked against changes nothing of what it holds.
     let is_expectation = |path: &str| path.starts_with("tables.") && path.ends_with(".expect");
@@ -99,7 +113,11 @@ pub fn settings_of(job: &Json) -> BTreeMap<String, Json> {
                 let prefix = if path.is_empty() { path } else { path + "." };
                 open.extend(inner.iter().map(|(key, value)| (format!("{prefix}{key}"), value)));
             }
-            value => drop(settings.insert(path, value.clone())),
+            value => {
+                let mut value = value.clone();
+                redact_json(&mut value);
+                settings.insert(path, value);
+            }
         }
     }
     settings

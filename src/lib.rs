@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod model;
 pub mod operator;
 pub mod output;
+pub mod redact;
 pub mod session;
 pub mod simulate;
 pub mod storage;

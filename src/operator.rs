@@ -76,6 +76,9 @@ pub struct Report {
     pub text: String,
     /// For a program: the same figures.
     pub summary: serde_json::Value,
+    /// The few of them that one line of a log tells: an object.
+    #[serde(default)]
+    pub digest: serde_json::Value,
     /// What was written.
     #[serde(with = "urls")]
     pub outputs: Vec<Url>,
@@ -84,7 +87,19 @@ pub struct Report {
 impl Report {
     /// A report of the operator of that name.
     pub fn new(operator: &str, text: String, summary: serde_json::Value, outputs: Vec<Url>) -> Self {
-        Self { operator: operator.to_owned(), text, summary, outputs }
+        Self { operator: operator.to_owned(), text, summary, digest: serde_json::json!({}), outputs }
+    }
+
+    /// The same with what was written.
+    #[must_use]
+    pub fn with_outputs(self, outputs: Vec<Url>) -> Self {
+        Self { outputs, ..self }
+    }
+
+    /// The same with the figures that one line of a log tells, an object.
+    #[must_use]
+    pub fn with_digest(self, digest: serde_json::Value) -> Self {
+        Self { digest, ..self }
     }
 }
 

@@ -103,7 +103,10 @@ impl AuditOperator {
             writeln!(text, "{audit}").map_err(std::io::Error::other)?;
         }
         let figures: BTreeMap<&str, Value> = audits.iter().map(|audit| (audit.name.as_str(), audit.json())).collect();
-        Ok((Report::new(self.name(), text, json!({ "audits": figures }), outputs), Error::all(problems)))
+        let digests: BTreeMap<&str, Value> = audits.iter().map(|audit| (audit.name.as_str(), audit.digest())).collect();
+        let digest = json!({ "alarm": audits.iter().any(AuditOutcome::alarm), "audits": digests });
+        let report = Report::new(self.name(), text, json!({ "audits": figures }), outputs).with_digest(digest);
+        Ok((report, Error::all(problems)))
     }
 
     /// The audits that would run, and for each check whether the job's columns let it: for a person, several lines.

@@ -80,10 +80,28 @@ impl AuditOutcome {
             "finished": self.finished,
             "seconds": self.took.as_secs_f64(),
             "fault": self.fault,
-            "alarm": self.parts().any(|part| part.verdict.alarm),
+            "alarm": self.alarm(),
             "checks": checks,
             "skipped": skipped,
         })
+    }
+
+    /// What one line of a log tells.
+    pub(super) fn digest(&self) -> Value {
+        let balance = self.results.iter().find(|result| result.check.name == "balance");
+        let balance = balance.and_then(|result| result.parts.first());
+        json!({
+            "rows": balance.and_then(|part| part.rows.first()).map(|row| &row["n"]),
+            "seconds": self.took.as_secs_f64(),
+            "fault": self.fault,
+            "alarm": self.alarm(),
+            "verdict": balance.map(|part| &part.verdict.text),
+        })
+    }
+
+    /// Whether a check has found a reason to distrust the propensities.
+    pub(super) fn alarm(&self) -> bool {
+        self.parts().any(|part| part.verdict.alarm)
     }
 
     /// The parts of every result.

@@ -12,10 +12,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use crate::advice::quoted;
 use crate::error::Result;
-
-/// Values that stand for NULL in files that others have written.
-const MARKERS: [&str; 14] =
-    ["", "\\N", "NULL", "null", "Null", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "None", "-", "?"];
+use crate::table::is_marker;
 
 /// Rows that are looked at.
 const ROWS: usize = 100_000;
@@ -53,7 +50,7 @@ async fn look(frame: &DataFrame, column: Expr, name: &str, query: &str) -> Resul
         let texts = cast(batch.column(0), &DataType::Utf8)?;
         for text in texts.as_string::<i32>().iter().flatten() {
             match text.trim() {
-                marker if MARKERS.contains(&marker) => {
+                marker if marker.is_empty() || marker.eq_ignore_ascii_case("nan") || is_marker(marker) => {
                     if !markers.iter().any(|known| known == text) {
                         markers.push(text.to_owned());
                     }

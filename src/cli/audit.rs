@@ -15,6 +15,9 @@ pub(super) struct AuditArgs {
     /// Set a key of the job, such as `vars.dir=/data` or `seed=3`; may be repeated
     #[arg(long, value_name = "KEY=VALUE", requires = "job")]
     set: Vec<String>,
+    /// Read and write nothing but what lies under PREFIX, a path or URL; may be repeated
+    #[arg(long, value_name = "PREFIX", requires = "job")]
+    allow_location: Vec<String>,
     /// Run only the audit `[audit.NAME]`; may be repeated
     #[arg(long, value_name = "NAME")]
     audit: Vec<String>,
@@ -40,7 +43,7 @@ pub(super) async fn run(global: &GlobalArgs, args: AuditArgs) -> Result<()> {
     let Some(job) = args.job else {
         return print(&CHECKS.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
     };
-    let context = JobArgs { job, set: args.set }.context(global)?;
+    let context = JobArgs { job, set: args.set, allow_location: args.allow_location }.context(global)?;
     let operator = AuditOperator { audits: args.audit };
     if args.list {
         return print(&operator.list(&context.job)?);

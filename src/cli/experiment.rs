@@ -6,9 +6,9 @@ use counterweight::error::Result;
 use counterweight::experiment::{Experiment, Options, Seeds, experiment};
 use counterweight::external::{ExternalOperator, Program};
 use counterweight::session::Bytes;
-use counterweight::storage::Storage;
+use serde_json::json;
 
-use counterweight::command::{GlobalArgs, StderrEvents, interrupt, print};
+use counterweight::command::{GlobalArgs, StderrEvents, interrupt, print, tell};
 
 /// Compare methods: train each with every seed on every data set, and report figures over the seeds
 ///
@@ -46,13 +46,15 @@ pub(super) async fn run(global: &GlobalArgs, args: ExperimentArgs) -> Result<()>
     }
     let mut options = Options::default();
     options.assignments.extend(global.memory_limit.map(|Bytes(bytes)| format!("session.memory_limit={bytes}")));
+    options.assignments.extend(global.storage_timeout.map(|seconds| format!("storage.timeout={seconds}")));
     options.report_only = args.report_only;
     if file.parallel != Some(1) {
         options.trainer = Arc::new(ExternalOperator::train().beside_others());
     }
     options.events = Arc::new(StderrEvents);
     options.interrupt = interrupt();
-    let report = experiment(&file, &Arc::new(Storage::from_env()), &options).await?;
+    let report = experiment(&file, &Arc::new(global.storage()), &options).await?;
+    tell(json!({"failures": report.failures.len()}), &report.outputs);
     let printed = print(&report.text);
     for url in report.outputs.iter().filter(|url| !url.path().ends_with(".svg")) {
         tracing::info!("wrote {url}");

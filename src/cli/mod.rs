@@ -39,6 +39,22 @@ enum Command {
     Train(TrainArgs),
 }
 
+impl Command {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Audit(_) => "audit",
+            Self::Check(_) => "check",
+            Self::Experiment(_) => "experiment",
+            Self::Functions(_) => "functions",
+            Self::Schema(_) => "schema",
+            Self::Score(_) => "score",
+            Self::Simulate(_) => "simulate",
+            Self::Sql(_) => "sql",
+            Self::Train(_) => "train",
+        }
+    }
+}
+
 pub(crate) fn main() -> ExitCode {
     let Cli { global, command } = Cli::parse();
     start_logging(&global);
@@ -46,7 +62,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Experiment(_) => PATIENCE_OF_EXPERIMENTS,
         _ => PATIENCE,
     };
-    execute(&global, patience, async || match command {
+    execute(&global, command.name(), patience, async || match command {
         Command::Audit(args) => audit::run(&global, args).await,
         Command::Check(args) => check::run(&global, args).await,
         Command::Experiment(args) => experiment::run(&global, args).await,

@@ -2,10 +2,11 @@ use clap::{Args, ValueEnum};
 use counterweight::error::{Error, Result};
 use counterweight::job::Shape;
 use counterweight::simulate::{Destination, Estimates, Simulation, Simulator, Tally, simulate};
-use counterweight::storage::{Storage, parse_url};
+use counterweight::storage::parse_url;
+use serde_json::json;
 use url::Url;
 
-use counterweight::command::{GlobalArgs, StderrEvents, interrupt, print};
+use counterweight::command::{GlobalArgs, StderrEvents, interrupt, print, tell};
 
 /// Write a seeded exposure log whose true propensities and conversion probabilities are known
 ///
@@ -100,7 +101,8 @@ pub(super) async fn run(global: &GlobalArgs, args: SimulateArgs) -> Result<()> {
     let threads = global.threads.or(std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
     let interrupt = interrupt();
 
-    let (tally, files) = simulate(simulator, &to, &Storage::from_env(), threads, &interrupt, &StderrEvents).await?;
+    let (tally, files) = simulate(simulator, &to, &global.storage(), threads, &interrupt, &StderrEvents).await?;
+    tell(json!({"rows": tally.population, "treated": tally.treated}), &files);
     print(&summary(&config, &tally, &files))
 }
 

@@ -56,7 +56,7 @@ pub(super) struct SqlArgs {
 }
 
 pub(super) async fn run(global: &GlobalArgs, args: SqlArgs) -> Result<()> {
-    let storage = Arc::new(Storage::from_env());
+    let (session, storage) = open_session(global, &args)?;
     let interactive = args.sources.is_empty() && std::io::stdin().is_terminal();
     let url = args.output.as_deref().map(parse_url).transpose()?;
     let output = Output {
@@ -64,7 +64,6 @@ pub(super) async fn run(global: &GlobalArgs, args: SqlArgs) -> Result<()> {
         header: !args.no_header,
         max_rows: Some(args.max_rows).filter(|rows| *rows > 0),
     };
-    let session = open_session(global, &args, &storage)?;
     if interactive {
         if url.is_some() {
             return Err(invalid("--output needs a query: give one with -c, with -f or on standard input"));
@@ -106,12 +105,17 @@ async fn run_each(runner: &mut Runner, statements: Vec<Located>) -> Result<()> {
     Ok(())
 }
 
-fn open_session(global: &GlobalArgs, args: &SqlArgs, storage: &Arc<Storage>) -> Result<SessionContext> {
+/// The session, and its stores.
+fn open_session(global: &GlobalArgs, args: &SqlArgs) -> Result<(SessionContext, Arc<Storage>)> {
     match &args.job {
         Some(path) => {
-            Ok(JobContext::builder(global.load(path, &args.set)?).storage(Arc::clone(storage)).build()?.session)
+            let context = JobContext::builder(global.load(path, &args.set)?).build()?;
+            Ok((context.session, context.storage))
         }
-        None => session(&global.session_options(), Arc::clone(storage)),
+        None => {
+            let storage = Arc::new(global.storage());
+            Ok((session(&global.session_options(), Arc::clone(&storage))?, storage))
+        }
     }
 }
 

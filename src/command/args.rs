@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
@@ -10,6 +11,7 @@ use crate::context::JobContext;
 use crate::error::Result;
 use crate::job::{DeviceSpec, Job};
 use crate::session::{Bytes, SessionOptions};
+use crate::storage::Storage;
 
 /// The arguments of every subcommand.
 #[derive(Debug, Args)]
@@ -26,6 +28,9 @@ pub struct GlobalArgs {
     /// Threads that run queries and train models
     #[arg(long, global = true, value_name = "N", value_parser = at_least_one)]
     pub threads: Option<usize>,
+    /// Seconds that a store may take for an answer, retries included [default: 60]
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub storage_timeout: Option<u64>,
 }
 
 /// How log lines look.
@@ -51,13 +56,23 @@ impl GlobalArgs {
     pub fn load(&self, job: &Path, set: &[String]) -> Result<Job> {
         let memory_limit = self.memory_limit.map(|Bytes(bytes)| format!("session.memory_limit={bytes}"));
         let threads = self.threads.map(|threads| format!("session.threads={threads}"));
-        let set: Vec<String> = set.iter().cloned().chain(memory_limit).chain(threads).collect();
+        let timeout = self.storage_timeout.map(|seconds| format!("storage.timeout={seconds}"));
+        let set: Vec<String> = set.iter().cloned().chain(memory_limit).chain(threads).chain(timeout).collect();
         Job::load(job, &set)
     }
 
     /// The session of a command that has no job.
     pub fn session_options(&self) -> SessionOptions {
         SessionOptions { memory_limit: self.memory_limit, threads: self.threads, ..SessionOptions::default() }
+    }
+
+    /// The stores of a command that has no job.
+    pub fn storage(&self) -> Storage {
+        let storage = Storage::from_env();
+        match self.storage_timeout {
+            Some(seconds) => storage.with_timeout(Duration::from_secs(seconds)),
+            None => storage,
+        }
     }
 }
 
@@ -70,6 +85,9 @@ pub struct JobArgs {
     /// Set a key of the job, such as `vars.dir=/data`, `seed=3` or `train.loss.phi=product`; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    /// Read and write nothing but what lies under PREFIX, a path or URL; may be repeated
+    #[arg(long, value_name = "PREFIX")]
+    pub allow_location: Vec<String>,
 }
 
 impl JobArgs {
@@ -80,7 +98,10 @@ impl JobArgs {
 
     /// The context that the job's operators run in: Ctrl-C interrupts it, and its events are shown on the terminal.
     pub fn context(&self, global: &GlobalArgs) -> Result<JobContext> {
-        JobContext::builder(self.load(global)?).events(Arc::new(StderrEvents)).interrupt(interrupt()).build()
+        let job = self.load(global)?;
+        let storage = Arc::new(job.storage.stores().with_allowed(&self.allow_location)?);
+        let context = JobContext::builder(job).storage(storage);
+        context.events(Arc::new(StderrEvents)).interrupt(interrupt()).build()
     }
 }
 
@@ -95,11 +116,17 @@ pub struct ModelArgs {
 }
 
 impl ModelArgs {
+    /// Whether the job says that other work runs on the same processors.
+    fn beside_others(&self, global: &GlobalArgs) -> bool {
+        self.job.load(global).is_ok_and(|job| job.session.beside_others)
+    }
+
     /// The context that the job's models run in, after `set`.
     fn context(&self, global: &GlobalArgs, set: impl Iterator<Item = String>) -> Result<JobContext> {
         let device = self.device.map(|device| format!("device={device}"));
         let set = self.job.set.iter().cloned().chain(device).chain(set).collect();
-        JobArgs { job: self.job.job.clone(), set }.context(global)
+        let allow_location = self.job.allow_location.clone();
+        JobArgs { job: self.job.job.clone(), set, allow_location }.context(global)
     }
 }
 
@@ -119,6 +146,11 @@ pub struct TrainArgs {
 }
 
 impl TrainArgs {
+    /// Whether the job says that other work runs on the same processors.
+    pub fn beside_others(&self, global: &GlobalArgs) -> bool {
+        self.models.beside_others(global)
+    }
+
     /// The context to train in.
     pub fn context(&self, global: &GlobalArgs) -> Result<JobContext> {
         let resume = self.resume.as_ref().map(|resume| format!("train.checkpoint.resume={resume}"));
@@ -135,6 +167,11 @@ pub struct ScoreArgs {
 }
 
 impl ScoreArgs {
+    /// Whether the job says that other work runs on the same processors.
+    pub fn beside_others(&self, global: &GlobalArgs) -> bool {
+        self.models.beside_others(global)
+    }
+
     /// The context to score in.
     pub fn context(&self, global: &GlobalArgs) -> Result<JobContext> {
         self.models.context(global, std::iter::empty())

@@ -5,14 +5,19 @@ mod args;
 mod progress;
 mod signals;
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
+use serde_json::Value as Json;
+use tracing::Level;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use url::Url;
 
 pub use args::{GlobalArgs, JobArgs, LogFormat, ModelArgs, ScoreArgs, TrainArgs};
 pub use progress::{Stderr, StderrEvents};
@@ -20,6 +25,7 @@ pub use signals::{interrupt, leave_interrupts};
 
 use crate::error::{DIVERGED, Error, Result};
 use crate::operator::Report;
+use crate::redact::hide_secrets;
 
 /// How long work that looks after its own clean end has for it after SIGINT or SIGTERM.
 pub const PATIENCE: Duration = Duration::from_secs(1);
@@ -32,24 +38,58 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// Whether lines on standard error are JSON.
 static JSON: AtomicBool = AtomicBool::new(false);
+/// What the line at the end of a run tells of it.
+static TOLD: Mutex<BTreeMap<String, Json>> = Mutex::new(BTreeMap::new());
 
-/// Runs the work of an executable on a runtime of its own, and gives the exit code that it ends with.
+/// Runs the work of an executable on a runtime of its own, and gives the exit code that it ends with. Where log lines are
+/// JSON, the last one tells how the run of `name`, a subcommand, went.
 ///
 /// After SIGINT or SIGTERM the work has `patience` to end; then it is dropped, and what it has staged is withdrawn.
-pub fn execute(global: &GlobalArgs, patience: Duration, work: impl AsyncFnOnce() -> Result<()>) -> ExitCode {
+pub fn execute(
+    global: &GlobalArgs,
+    name: &str,
+    patience: Duration,
+    work: impl AsyncFnOnce() -> Result<()>,
+) -> ExitCode {
+    let start = Instant::now();
     let outcome = signals::listen(patience + GRACE).and_then(|()| run(global, patience, work));
-    match outcome {
-        Ok(()) => ExitCode::from(signals::exit_code().unwrap_or(0)),
+    let (code, message) = match outcome {
+        Ok(()) => (signals::exit_code().unwrap_or(0), None),
         // The reader of our output has seen enough.
-        Err(Error::Io(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(Error::Io(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => (0, None),
         Err(error) => {
-            complain(&error.to_string());
-            match error.exit_code() {
-                code @ (2 | DIVERGED) => ExitCode::from(code),
-                code => ExitCode::from(signals::exit_code().unwrap_or(code)),
-            }
+            let code = match error.exit_code() {
+                code @ (2 | DIVERGED) => code,
+                code => signals::exit_code().unwrap_or(code),
+            };
+            (code, Some(error.to_string()))
         }
+    };
+    TOLD.lock().extend([
+        ("command".to_owned(), name.into()),
+        ("exit_code".to_owned(), code.into()),
+        ("seconds".to_owned(), start.elapsed().as_secs_f64().into()),
+    ]);
+    match message {
+        Some(message) => complain(&message),
+        None if is_json() => json_line(Level::INFO, "finished", told()),
+        None => {}
     }
+    ExitCode::from(code)
+}
+
+/// Adds figures, an object, and what was written to what the line at the end of the run tells, where lines are JSON.
+pub fn tell(figures: Json, outputs: &[Url]) {
+    let mut told = TOLD.lock();
+    if let Json::Object(figures) = figures {
+        told.extend(figures);
+    }
+    told.insert("outputs".to_owned(), outputs.iter().map(Url::as_str).collect());
+}
+
+/// The line at the end of the run.
+fn told() -> Json {
+    Json::Object(TOLD.lock().clone().into_iter().collect())
 }
 
 fn run(global: &GlobalArgs, patience: Duration, work: impl AsyncFnOnce() -> Result<()>) -> Result<()> {
@@ -79,13 +119,37 @@ fn run(global: &GlobalArgs, patience: Duration, work: impl AsyncFnOnce() -> Resu
 /// Writes a line about this program to standard error; where nobody can read it, it is lost.
 fn complain(message: &str) {
     progress::clear();
-    let _ = if JSON.load(Relaxed) {
-        let mut timestamp = String::new();
-        let _ = SystemTime.format_time(&mut Writer::new(&mut timestamp));
-        writeln!(Stderr, "{}", serde_json::json!({"timestamp": timestamp, "level": "ERROR", "message": message}))
+    if is_json() {
+        json_line(Level::ERROR, message, told());
     } else {
-        writeln!(Stderr, "counterweight: {message}")
+        let _ = writeln!(Stderr, "counterweight: {message}");
+    }
+}
+
+fn is_json() -> bool {
+    JSON.load(Relaxed)
+}
+
+/// Writes a log line with `fields`, those that are null left out, if lines of that level are shown.
+fn json_line(level: Level, message: &str, fields: Json) {
+    let shown = match level {
+        Level::ERROR => true,
+        _ => tracing::enabled!(Level::INFO),
     };
+    if !shown {
+        return;
+    }
+    let Json::Object(mut fields) = fields else { return };
+    let mut timestamp = String::new();
+    let _ = SystemTime.format_time(&mut Writer::new(&mut timestamp));
+    fields.retain(|_, value| !value.is_null());
+    fields.extend([
+        ("timestamp".to_owned(), timestamp.into()),
+        ("level".to_owned(), level.as_str().into()),
+        ("message".to_owned(), message.into()),
+    ]);
+    // In one piece: what is to be hidden may not be cut.
+    let _ = Stderr.write_all(format!("{}\n", Json::Object(fields)).as_bytes());
 }
 
 /// Shows log lines on standard error from now on. A line that cannot be written is lost.
@@ -101,7 +165,8 @@ pub fn start_logging(global: &GlobalArgs) {
 
 /// Which log lines the arguments ask for.
 pub fn log_filter(global: &GlobalArgs) -> EnvFilter {
-    EnvFilter::try_new(&global.log).unwrap_or_else(|error| {
+    // What is retried is said by our own stores.
+    EnvFilter::try_new(format!("object_store=warn,{}", global.log)).unwrap_or_else(|error| {
         complain(&format!("--log {:?}: {error}; showing `info`", global.log));
         EnvFilter::new("info")
     })
@@ -109,6 +174,7 @@ pub fn log_filter(global: &GlobalArgs) -> EnvFilter {
 
 /// Prints a report: its text on standard output, what was written as log lines.
 pub fn show(report: &Report) -> Result<()> {
+    tell(report.digest.clone(), &report.outputs);
     let printed = print(&report.text);
     for url in &report.outputs {
         tracing::info!("wrote {url}");
@@ -116,10 +182,10 @@ pub fn show(report: &Report) -> Result<()> {
     printed
 }
 
-/// Writes text to standard output.
+/// Writes text to standard output, without the secrets of a job.
 pub fn print(text: &str) -> Result<()> {
     progress::clear();
     let mut stdout = std::io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
+    stdout.write_all(hide_secrets(text).as_bytes())?;
     Ok(stdout.flush()?)
 }

@@ -6,11 +6,16 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use parking_lot::Mutex;
+use serde_json::json;
+use tracing::Level;
 
 use crate::events::{Event, EventSink, log};
-use crate::model::EpochRecord;
+use crate::model::{EpochRecord, Metrics};
+use crate::redact::redact;
 
 const TEMPLATE: &str = "{prefix} {human_pos}/{human_len} {wide_bar} {msg} [{elapsed}, {eta} left]";
+
+const TRAINED: &str = "trained an epoch";
 
 /// The bar that is drawn, if there is one.
 static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None);
@@ -46,22 +51,19 @@ fn epoch((member, members): (usize, usize), epochs: usize, record: &EpochRecord)
         let (done, total) = (member * epochs + record.epoch, members * epochs);
         return draw("epoch".to_owned(), done as u64, Some(total as u64), message);
     }
-    let losses = serde_json::to_string(&record.losses).unwrap_or_default();
-    tracing::info!(
-        member = (members > 1).then_some(member + 1),
-        epoch = record.epoch,
-        seconds = record.seconds,
-        loss,
-        losses,
-        lambda = record.lambda,
-        auc = metrics.auc,
-        recall = metrics.recall,
-        ndcg = metrics.ndcg,
-        log_loss = metrics.log_loss,
-        mse = metrics.mse,
-        bmse = metrics.bmse,
-        "trained an epoch"
-    );
+    let (member, epoch, seconds) = ((members > 1).then_some(member + 1), record.epoch, record.seconds);
+    let (losses, lambda) = (&record.losses, record.lambda);
+    let Metrics { auc, recall, ndcg, log_loss, mse, bmse, .. } = metrics;
+    if super::is_json() {
+        // A field of `tracing` is no object.
+        let fields = json!({
+            "member": member, "epoch": epoch, "seconds": seconds, "loss": loss, "losses": losses, "lambda": lambda,
+            "auc": auc, "recall": recall, "ndcg": ndcg, "log_loss": log_loss, "mse": mse, "bmse": bmse,
+        });
+        return super::json_line(Level::INFO, TRAINED, fields);
+    }
+    let losses = serde_json::to_string(losses).unwrap_or_default();
+    tracing::info!(member, epoch, seconds, loss, losses, lambda, auc, recall, ndcg, log_loss, mse, bmse, "{TRAINED}");
 }
 
 fn draw(task: String, done: u64, total: Option<u64>, message: String) {
@@ -91,9 +93,10 @@ pub(super) fn clear() {
 pub struct Stderr;
 
 impl Write for Stderr {
-    /// Never fails: bytes that cannot be written are lost.
+    /// Never fails: bytes that cannot be written are lost. What nobody is to see is not among them.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let write = || io::stderr().write_all(bytes);
+        let text = String::from_utf8_lossy(bytes);
+        let write = || io::stderr().write_all(redact(&text).as_bytes());
         let _ = match &*BAR.lock() {
             Some(bar) => bar.suspend(write),
             None => write(),

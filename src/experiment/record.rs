@@ -8,6 +8,7 @@ use url::Url;
 use crate::error::Result;
 use crate::model::{DataRecord, TrainingRecord};
 use crate::output::Outputs;
+use crate::redact::redact;
 use crate::storage::{Storage, child};
 
 /// How a trial went.
@@ -111,7 +112,8 @@ impl<'a> Store<'a> {
 
     /// Writes a record, and gives it as it will be read.
     pub(super) async fn write(&self, record: &Record) -> Result<Record> {
-        let mut bytes = serde_json::to_vec_pretty(record).map_err(std::io::Error::from)?;
+        let text = serde_json::to_string_pretty(record).map_err(std::io::Error::from)?;
+        let mut bytes = redact(&text).into_owned().into_bytes();
         bytes.push(b'\n');
         let url = self.record(&record.id)?;
         Outputs::write(async |outputs| outputs.put(self.storage, &url, &bytes).await).await?;

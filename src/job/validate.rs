@@ -7,6 +7,7 @@ impl JobFile {
     pub(super) fn validate(&self) -> Result<()> {
         positive("session.threads", self.session.threads.unwrap_or(1))?;
         positive("session.batch_size", self.session.batch_size.unwrap_or(1))?;
+        self.storage.validate()?;
         if let Some(train) = &self.train {
             train.validate()?;
         }

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -21,6 +21,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use url::Url;
+
+pub(super) use crate::storage::{canonical, local_path};
 
 use super::manifest::{MANIFEST, Manifest, ManifestFile, is_below};
 use super::run::RunId;
@@ -37,27 +39,6 @@ const SWITCH: &str = "switch.json";
 const ATTEMPTS: usize = 50;
 /// How long it waits before it does.
 const WAIT: Duration = Duration::from_millis(20);
-
-/// The path of a `file` URL.
-pub(super) fn local_path(url: &Url) -> Option<PathBuf> {
-    if url.scheme() == "file" { url.to_file_path().ok() } else { None }
-}
-
-/// The path with every symbolic link followed, as far as it exists.
-pub(super) fn canonical(path: &Path) -> io::Result<PathBuf> {
-    match path.canonicalize() {
-        Err(error) if error.kind() == ErrorKind::NotFound => match (path.parent(), path.components().next_back()) {
-            (Some(parent), Some(Component::Normal(name))) => Ok(canonical(parent)?.join(name)),
-            (Some(parent), Some(Component::ParentDir)) => {
-                let mut folder = canonical(parent)?;
-                folder.pop();
-                Ok(folder)
-            }
-            _ => Err(error),
-        },
-        path => path,
-    }
-}
 
 /// A staging folder. What is left in it goes when it is dropped.
 #[derive(Debug)]

@@ -20,6 +20,9 @@ pub struct SessionOptions {
     pub spill_directory: Option<PathBuf>,
     /// The zone in which a time without one is read where a query wants one with; `UTC` by default.
     pub time_zone: Option<String>,
+    /// Whether other work runs on the same processors. The trainer's threads then sleep early where they wait for one another,
+    /// which they do by themselves under a CPU limit and in experiments.
+    pub beside_others: bool,
     /// Rows of a batch of a query; 8192 by default.
     #[schemars(range(min = 1))]
     pub batch_size: Option<usize>,

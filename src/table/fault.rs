@@ -16,7 +16,7 @@ pub(super) fn fault(file: &str, error: DataFusionError) -> Error {
     match cause(&error) {
         Cause::Replaced => world(format!("{file} was replaced while it was read; run again")),
         Cause::Removed => world(format!("{file} was removed while it was read; run again")),
-        Cause::World => world(format!("cannot read {file}: {}", error.strip_backtrace())),
+        Cause::World => Error::Context { context: format!("cannot read {file}"), source: Box::new(Error::from(error)) },
         Cause::Data => Error::Invalid(format!("cannot read {file}: {}{}", text(&error), cure(&error))),
     }
 }
@@ -114,6 +114,9 @@ mod tests {
         assert_eq!(code(external(std::io::Error::new(ErrorKind::PermissionDenied, "no"))), 1);
         let store = |source: object_store::Error| ParquetError::External(Box::new(source)).into();
         let path = || "a".to_owned();
+        assert_eq!(code(DataFusionError::ResourcesExhausted("memory".into())), 2);
+        assert_eq!(code(store(object_store::Error::PermissionDenied { path: path(), source: "x".into() })), 2);
+        assert_eq!(code(store(object_store::Error::Generic { store: "S3", source: "x".into() })), 1);
         let gone = fault("a.csv", store(object_store::Error::NotFound { path: path(), source: "x".into() }));
         assert_eq!((gone.exit_code(), gone.to_string().contains("removed")), (1, true), "{gone}");
         let other = fault("a.csv", store(object_store::Error::Precondition { path: path(), source: "x".into() }));

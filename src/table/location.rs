@@ -7,7 +7,8 @@ use url::{Position, Url};
 
 use super::glob::Glob;
 use crate::error::{Result, invalid};
-use crate::storage::parse_url;
+use crate::redact::redact;
+use crate::storage::{parse_url, store_url};
 
 /// A location as it is written in a job or in SQL.
 #[derive(Debug, Clone)]
@@ -53,6 +54,7 @@ impl Location {
 
     /// What lies at `url`, which is no pattern.
     pub(crate) fn of(url: &Url, shape: Shape) -> Result<Self> {
+        let url = store_url(url);
         let store = ObjectStoreUrl::parse(&url[Position::BeforeScheme..Position::BeforePath])?;
         let path = Path::from_url_path(url.path()).map_err(object_store::Error::from)?;
         Ok(Self { store, path, shape })
@@ -68,6 +70,6 @@ impl Location {
 pub(super) fn show(store: &ObjectStoreUrl, path: &Path) -> String {
     match store.as_str() {
         "file:///" => format!("/{path}"),
-        store => format!("{}/{path}", store.trim_end_matches('/')),
+        store => redact(&format!("{}/{path}", store.trim_end_matches('/'))).into_owned(),
     }
 }

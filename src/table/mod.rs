@@ -24,6 +24,7 @@ use std::sync::Arc;
 use datafusion::catalog::TableProvider;
 use datafusion::execution::context::SessionState;
 
+pub(crate) use csv::is_marker;
 pub use format::TableFormat;
 pub use listing::TableFile;
 pub(crate) use listing::is_hidden;

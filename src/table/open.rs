@@ -293,7 +293,7 @@ impl Reading<'_> {
             }
             None => merge(&schemas)?,
         };
-        // The reader of Arrow files takes columns by position.
+        // The reader of Arrow files takes columns by position: https://github.com/apache/arrow-rs/pull/3966
         let schemas = schemas.into_iter().map(|(_, schema)| schema).enumerate();
         let group = |(schema, files): (SchemaRef, Vec<usize>)| {
             let value = |field: &FieldRef| match schema.field_with_name(field.name()) {

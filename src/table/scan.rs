@@ -29,7 +29,7 @@ use super::source::{Listed, Source};
 /// A table over a list of files that was made when it was opened.
 ///
 /// A [`ListingTable`](datafusion::datasource::listing::ListingTable) would list again for every query, could not leave out
-/// files by our rules, and has no partition that is NULL.
+/// files by our rules, and has no partition that is NULL (<https://github.com/apache/datafusion/issues/18083>).
 #[derive(Debug)]
 pub(super) struct Scan {
     listed: Listed,

@@ -180,6 +180,24 @@ fn series_of_others_stay_in_a_metrics_file() {
 }
 
 #[test]
+fn series_of_audits_at_the_same_time_stay_in_a_metrics_file() {
+    let folder = bench(TABLE, ALL, "metrics = 'm.prom'");
+    let folder = folder.path();
+    succeed(&mut command(folder, &["audit", "job.toml"]));
+    let jobs: Vec<String> = (0..6).map(|job| format!("job{job}")).collect();
+    for job in &jobs {
+        write_job(folder, job, "SELECT * FROM log", "metrics = 'm.prom'");
+    }
+    let audits: Vec<_> =
+        jobs.iter().map(|job| command(folder, &["audit", &format!("{job}.toml")]).spawn().unwrap()).collect();
+    assert!(audits.into_iter().all(|mut audit| audit.wait().unwrap().success()));
+    let metrics = read(folder, "m.prom");
+    for job in &jobs {
+        assert!(metrics.contains(&format!("counterweight_rows{{audit=\"main\",table=\"{job}\"}} 2\n")), "{metrics}");
+    }
+}
+
+#[test]
 fn what_cannot_be_written_is_found_before_anything_is_read() {
     for (keys, says) in [
         ("output = 'https://host/out'", "nothing is written to a web server"),

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::{Value as Json, json};
 
 use crate::support::{counterweight, fail};
 
@@ -67,13 +68,87 @@ fn a_long_join_ends_soon_after_a_signal() {
     }
 }
 
+/// The JSON lines that a command writes to standard error: all, and the one that tells of the run.
+fn json_lines(arguments: &[&str]) -> (Vec<Json>, Json) {
+    let output = counterweight().args(["--log-format", "json"]).args(arguments).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    let lines: Vec<Json> = text.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    assert!(lines.iter().all(|line| line["message"].is_string() && line["timestamp"].is_string()), "{text}");
+    let of_run: Vec<Json> = lines.iter().filter(|line| line["command"].is_string()).cloned().collect();
+    let [of_run] = &of_run[..] else { panic!("one line tells of the run: {text}") };
+    assert_eq!(of_run, lines.last().unwrap());
+    assert_eq!(
+        (of_run["command"].as_str(), of_run["exit_code"].as_i64()),
+        (Some(arguments[0]), output.status.code().map(i64::from))
+    );
+    assert!(of_run["seconds"].as_f64().unwrap() > 0.0);
+    (lines, of_run.clone())
+}
+
 #[test]
-fn a_failure_is_a_json_line_where_log_lines_are() {
-    let (code, error) = fail(counterweight().args(["--log-format", "json", "sql", "-c", "SELECT nothing"]));
-    assert_eq!(code, 2, "{error}");
-    for line in error.lines() {
-        let line: serde_json::Value = serde_json::from_str(line).unwrap();
-        assert!(line["message"].is_string() && line["timestamp"].is_string(), "{line}");
+fn each_run_is_told_by_one_json_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut rows = "who,what,p,treated,outcome\n".to_owned();
+    for row in 0..200 {
+        rows += &format!("u{},i{},0.5,{},{}\n", row % 10, row % 7, row % 2, row % 3 % 2);
     }
-    assert!(error.contains("nothing"), "{error}");
+    std::fs::write(folder.path().join("log.csv"), rows).unwrap();
+    let job = format!(
+        r#"
+        name = "told"
+        vars.dir = "{}"
+        tables.log.url = "${{dir}}/log.csv"
+        [columns]
+        user = "who"
+        item = "what"
+        treated = "treated"
+        outcome = "outcome"
+        propensity = "p"
+        [train]
+        preset = "ips-v2"
+        output = "${{dir}}/model/"
+        data.train = "SELECT * FROM log"
+        data.validation = "SELECT * FROM log"
+        model.dim = 2
+        optimizer.epochs = 2
+        evaluation.metric = "log_loss"
+        [score]
+        table = "log"
+        output = "${{dir}}/scored/"
+        [audit.all]
+        query = "SELECT * FROM log"
+        output = "${{dir}}/audit/"
+        "#,
+        folder.path().display()
+    );
+    let file = folder.path().join("job.toml");
+    std::fs::write(&file, job).unwrap();
+    let file = file.to_str().unwrap();
+
+    let (lines, train) = json_lines(&["train", file]);
+    let epochs: Vec<_> = lines.iter().filter(|line| line["message"] == "trained an epoch").collect();
+    assert_eq!(epochs.len(), 2);
+    assert_eq!(epochs[1]["epoch"], 2);
+    assert_eq!(epochs[1]["losses"]["total"], epochs[1]["loss"]);
+    assert_eq!((&train["rows"], &train["users"], &train["epochs"]), (&json!(200), &json!(10), &json!(2)));
+    assert!(train["validation"]["log_loss"].is_number() && train["outputs"].as_array().unwrap().len() > 1, "{train}");
+
+    let (_, score) = json_lines(&["score", file]);
+    assert_eq!((&score["rows"], &score["files"]), (&json!(200), &json!(1)));
+
+    let (_, audit) = json_lines(&["audit", file]);
+    let all = &audit["audits"]["all"];
+    assert_eq!((&all["rows"], &all["alarm"], &audit["alarm"]), (&json!(200), &json!(false), &json!(false)), "{audit}");
+    assert!(all["verdict"].as_str().unwrap().contains("balance"), "{audit}");
+    let outputs = audit["outputs"].as_array().unwrap();
+    assert!(outputs.iter().any(|url| url.as_str().unwrap().ends_with("/audit.json")), "{audit}");
+
+    let (_, audit) = json_lines(&["audit", file, "--set", "audit.all.query=SELECT * FROM log WHERE false"]);
+    assert_eq!(audit["exit_code"], 2, "{audit}");
+    assert!(audit["audits"]["all"]["fault"].as_str().unwrap().contains("none"), "{audit}");
+    let (_, sql) = json_lines(&["sql", "-c", "SELECT nothing"]);
+    assert!(sql["exit_code"] == 2 && sql["message"].as_str().unwrap().contains("nothing"), "{sql}");
+    let quiet =
+        counterweight().args(["--log-format", "json", "--log", "warn", "sql", "-c", "SELECT 1"]).output().unwrap();
+    assert!(quiet.stderr.is_empty());
 }

@@ -50,6 +50,16 @@ impl S3Server {
         ]
     }
 
+    /// Where it listens.
+    pub(crate) fn endpoint(&self) -> String {
+        self.endpoint.clone()
+    }
+
+    /// Makes an object.
+    pub(crate) fn write(&self, bucket: &str, name: &str, bytes: &[u8]) {
+        std::fs::write(self.root.path().join(bucket).join(name), bytes).unwrap();
+    }
+
     /// The content of an object.
     pub(crate) fn read(&self, bucket: &str, name: &str) -> Vec<u8> {
         std::fs::read(self.root.path().join(bucket).join(name)).unwrap()

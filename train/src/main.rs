@@ -35,19 +35,21 @@ enum Subcommands {
 
 fn main() -> ExitCode {
     let Cli { global, command } = Cli::parse();
-    if let Subcommands::Operate = command {
-        return operate::main(&global);
-    }
+    let (name, patience, beside_others) = match &command {
+        Subcommands::Train(args) => ("train", PATIENCE_OF_TRAINING, args.beside_others(&global)),
+        Subcommands::Score(args) => ("score", PATIENCE, args.beside_others(&global)),
+        Subcommands::Operate => return operate::main(&global),
+    };
     start_logging(&global);
-    if let Some(error) = start_anew() {
+    if let Some(error) = start_anew(beside_others) {
         tracing::debug!("threads wait as libtorch has it: {error}");
     }
-    let patience = match command {
-        Subcommands::Train(_) => PATIENCE_OF_TRAINING,
-        Subcommands::Score(_) | Subcommands::Operate => PATIENCE,
-    };
-    execute(&global, patience, async || match command {
-        Subcommands::Train(args) => show(&TrainOperator.run(&args.context(&global)?).await?),
+    execute(&global, name, patience, async || match command {
+        Subcommands::Train(args) => {
+            let (report, ended) = TrainOperator.report(&args.context(&global)?).await?;
+            show(&report)?;
+            ended
+        }
         Subcommands::Score(args) => show(&ScoreOperator.run(&args.context(&global)?).await?),
         Subcommands::Operate => Ok(()),
     })
@@ -55,8 +57,8 @@ fn main() -> ExitCode {
 
 /// Starts this process anew with what its environment lacks: see [`waiting`]. Returns where there is nothing to add, or it
 /// cannot be done.
-fn start_anew() -> Option<std::io::Error> {
-    let variable = waiting(false)?;
+fn start_anew(beside_others: bool) -> Option<std::io::Error> {
+    let variable = waiting(beside_others)?;
     let this = std::env::current_exe().ok()?;
     Some(Command::new(this).args(std::env::args_os().skip(1)).envs([variable]).exec())
 }

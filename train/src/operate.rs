@@ -12,6 +12,7 @@ use counterweight::events::{Event, EventSink};
 use counterweight::external::protocol::{Message, Request, Work, require_version};
 use counterweight::job::Job;
 use counterweight::operator::Operator;
+use counterweight::redact::redact;
 use counterweight::storage::Storage;
 use counterweight_train::{ScoreOperator, TrainOperator};
 use tokio_util::sync::CancellationToken;
@@ -22,7 +23,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 pub(crate) fn main(global: &GlobalArgs) -> ExitCode {
     tracing_subscriber::registry().with(Messages.with_filter(log_filter(global))).init();
-    execute(global, PATIENCE_OF_TRAINING, async || {
+    execute(global, "operate", PATIENCE_OF_TRAINING, async || {
         let outcome = operate().await;
         if let Err(error) = outcome {
             send(&Message::Failure(error.into()));
@@ -72,12 +73,11 @@ fn cancel_with_stdin(interrupt: CancellationToken) {
     });
 }
 
-/// Writes a message. Where nobody reads it, it is lost, and work goes on to its clean end.
+/// Writes a message, without what nobody is to see. Where nobody reads it, it is lost, and work goes on to its clean end.
 fn send(message: &Message) {
-    if let Ok(mut line) = serde_json::to_vec(message) {
-        line.push(b'\n');
+    if let Ok(line) = serde_json::to_string(message) {
         let mut stdout = std::io::stdout().lock();
-        let _ = stdout.write_all(&line).and_then(|()| stdout.flush());
+        let _ = writeln!(stdout, "{}", redact(&line)).and_then(|()| stdout.flush());
     }
 }
 

@@ -24,7 +24,7 @@ use counterweight::job::{Resume, Split, TrainSpec};
 use counterweight::model::{Manifest, Stop};
 use counterweight::operator::{Finding, Operator, Report};
 use counterweight::output::{Others, probe, refuse_input};
-use counterweight::storage::parse_folder;
+use counterweight::storage::{Storage, parse_folder};
 
 /// Rows of a log that are kept in memory, and of a longer one's shuffle buffer: 24 bytes each.
 const SHUFFLE_ROWS: usize = 1 << 23;
@@ -47,6 +47,22 @@ impl Operator for TrainOperator {
     }
 
     async fn run(&self, context: &JobContext) -> Result<Report> {
+        let (report, ended) = self.report(context).await?;
+        if let Err(error) = ended {
+            tracing::error!("{}", report.text);
+            return Err(error);
+        }
+        Ok(report)
+    }
+}
+
+impl TrainOperator {
+    /// Trains, and gives the report together with what failed after training. A model that cannot be written to its folder is
+    /// kept in a new one in the system's temporary folder, which the error names.
+    ///
+    /// # Errors
+    /// Where there is no model that could be reported.
+    pub async fn report(&self, context: &JobContext) -> Result<(Report, Result<()>)> {
         let start = Instant::now();
         let spec = section(context)?;
         let device = device(context.job.device)?;
@@ -66,7 +82,7 @@ impl Operator for TrainOperator {
             let manifest = Manifest::read(&context.storage, &output).await.ok();
             if let Some(manifest) = manifest.filter(|manifest| run.has_made(manifest)) {
                 checkpoints.remove().await;
-                return Ok(finished(&manifest, &output));
+                return Ok((finished(&manifest, &output), Ok(())));
             }
         }
         let state = unfinished(spec, &mut checkpoints, device).await?;
@@ -90,6 +106,16 @@ impl Operator for TrainOperator {
             "training": &about.training,
             "seconds": start.elapsed().as_secs_f64(),
         });
+        let digest = json!({
+            "users": users.len(),
+            "items": items.len(),
+            "rows": about.data.get(Split::Train).map(|train| train.rows),
+            "device": &about.training.device,
+            "stop": &about.training.stop,
+            "epochs": about.training.epochs().count(),
+            "validation": about.training.validation,
+            "test": about.training.test,
+        });
         let text = report::render(&about, &users, &items, unknown);
         let stop = about.training.stop.clone();
         if !stop.is_good() {
@@ -104,16 +130,35 @@ impl Operator for TrainOperator {
                 };
             }
         }
+        let report = Report::new(self.name(), text, summary, Vec::new()).with_digest(digest);
         let files = Files::new(&learned.models, user_file, item_file, about)?;
-        let outputs = files.write(&context.storage, &output).await?;
+        let outputs = match files.write(&context.storage, &output).await {
+            Ok(outputs) => outputs,
+            Err(error) => return Ok((report, Err(keep(&files, error).await))),
+        };
         if stop.is_good() {
             checkpoints.remove().await;
         }
-        if let Stop::Diverged(divergence) = stop {
-            return Err(divergence).context(|| format!("the best models so far are at {output}"));
-        }
-        Ok(Report::new(self.name(), text, summary, outputs))
+        let ended = match stop {
+            Stop::Diverged(divergence) => Err(divergence).context(|| format!("the best models so far are at {output}")),
+            _ => Ok(()),
+        };
+        Ok((report.with_outputs(outputs), ended))
     }
+}
+
+/// Writes a model to a folder of its own, since `error` kept it from the one that it was meant for; the error says where.
+async fn keep(files: &Files, error: Error) -> Error {
+    let kept = async {
+        let folder = tempfile::Builder::new().prefix("counterweight-model-").tempdir()?.keep();
+        let url = parse_folder(&folder.to_string_lossy())?;
+        files.write(&Storage::new([]), &url).await.map(|_| folder)
+    };
+    let context = match kept.await {
+        Ok(folder) => format!("the model is kept in {}", folder.display()),
+        Err(other) => format!("the model could not be kept in the temporary folder either ({other})"),
+    };
+    Error::Context { context, source: Box::new(error) }
 }
 
 async fn validate(context: &JobContext) -> Result<()> {

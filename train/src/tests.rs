@@ -30,6 +30,7 @@ use crate::model::{Model, logits};
 use crate::propensity::logistic;
 use counterweight::context::JobContext;
 use counterweight::error::{Error, Result};
+use counterweight::events::{Event, EventSink};
 use counterweight::job::{Job, Lambda, Metric, Split, TrainSpec};
 use counterweight::model::{
     DataRecord, Divergence, EpochRecord, Manifest, MemberRecord, Metrics, Quantity, Stop, TrainingRecord,
@@ -138,6 +139,43 @@ async fn train(set: &[&str]) -> (TempDir, Manifest) {
 async fn manifest(context: &JobContext) -> Manifest {
     let url = parse_url(&context.job.train.as_ref().unwrap().output).unwrap();
     Manifest::read(&context.storage, &url).await.unwrap()
+}
+
+/// Puts a file where a folder was, once an epoch is done.
+#[derive(Debug)]
+struct Blocks(std::path::PathBuf);
+
+impl EventSink for Blocks {
+    fn emit(&self, event: Event) {
+        if matches!(event, Event::Epoch { .. }) && !self.0.is_file() {
+            let _ = std::fs::remove_dir_all(&self.0);
+            std::fs::write(&self.0, "in the way").unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_whose_folder_cannot_be_written_in_the_end_is_kept_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    data(folder.path());
+    let mut context = context(folder.path(), &["train.output=${dir}/sub/model/"]).unwrap();
+    context.events = Arc::new(Blocks(folder.path().join("sub")));
+    let (report, ended) = TrainOperator.report(&context).await.unwrap();
+    assert!(report.text.contains("log_loss") && report.outputs.is_empty(), "{}", report.text);
+    let kept = |error: &Error| {
+        let error = error.to_string();
+        error.split("the model is kept in ").nth(1).and_then(|rest| rest.split(": ").next()).expect(&error).to_owned()
+    };
+    let kept_there = kept(&ended.unwrap_err());
+    let url = parse_url(&format!("{kept_there}/")).unwrap();
+    let model = TrainedModel::read(&context.storage, &url, Device::Cpu).await.unwrap();
+    assert!(model.manifest.training.stop.is_good());
+    assert_eq!(std::fs::read_to_string(folder.path().join("sub")).unwrap(), "in the way");
+    std::fs::remove_dir_all(kept_there).unwrap();
+
+    std::fs::remove_file(folder.path().join("sub")).unwrap();
+    let error = TrainOperator.run(&context).await.unwrap_err();
+    std::fs::remove_dir_all(kept(&error)).unwrap();
 }
 
 async fn error(set: &[&str]) -> String {

@@ -27,7 +27,8 @@ pub(super) fn assign(table: &mut Toml, assignment: &str) -> Result<()> {
         inner = section.as_table_mut().expect("it is a table, or has just become one");
     }
     // Variables are text, whatever they look like.
-    let value = if path.starts_with("vars.") { Value::String(text.to_owned()) } else { value };
+    let is_text = path.starts_with("vars.") || (path.starts_with("secrets.") && !value.is_table());
+    let value = if is_text { Value::String(text.to_owned()) } else { value };
     inner.insert(last.to_owned(), value);
     Ok(())
 }

@@ -13,6 +13,8 @@ mod optimizer;
 mod population;
 mod propensity;
 mod score;
+mod secret;
+mod storage;
 mod table;
 mod train;
 
@@ -34,6 +36,8 @@ pub use optimizer::{AdamKind, AdamSpec, OptimizerSpec};
 pub use population::{Population, Shape};
 pub use propensity::{PropensitySource, PropensitySpec};
 pub use score::{ScoreSpec, Unfinished, Unknown};
+pub use secret::Secret;
+pub use storage::StorageSpec;
 pub use table::TableSpec;
 pub use train::{Precision, TrainSpec};
 
@@ -54,12 +58,18 @@ pub struct JobFile {
     /// Where models are trained and scored.
     #[serde(default)]
     pub device: DeviceSpec,
-    /// Text that `${NAME}` stands for elsewhere in the file.
+    /// Text that `${NAME}` stands for elsewhere in the file, and `${NAME:sql}` as a value in SQL: in quotes.
     #[serde(default)]
     pub vars: BTreeMap<String, String>,
+    /// Variables that nobody is to see: in messages, logs and whatever is written, `***` stands in their place.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, Secret>,
     /// What queries may use of the machine.
     #[serde(default)]
     pub session: SessionOptions,
+    /// How stores are asked.
+    #[serde(default)]
+    pub storage: StorageSpec,
     /// Input tables by name: files at a URL each.
     #[serde(default)]
     pub tables: BTreeMap<String, TableSpec>,

@@ -85,7 +85,7 @@ impl Guess {
 }
 
 /// Whether a text in a column of another type looks like a way to write NULL.
-pub(super) fn is_marker(text: &str) -> bool {
+pub(crate) fn is_marker(text: &str) -> bool {
     const MARKERS: [&str; 10] = [r"\N", "NA", "N/A", "#N/A", "NULL", "None", "nil", "-", "?", "."];
     MARKERS.iter().any(|marker| marker.eq_ignore_ascii_case(text))
 }

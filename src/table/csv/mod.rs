@@ -17,7 +17,8 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use self::cast::{misfit, read_as};
-use self::guess::{Guess, is_marker};
+use self::guess::Guess;
+pub(crate) use self::guess::is_marker;
 use super::fault::fault;
 use super::format::{Kind, TableFormat};
 use super::open::undeclared;

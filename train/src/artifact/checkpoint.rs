@@ -23,6 +23,7 @@ use counterweight::error::{Context, Error, Result, invalid};
 use counterweight::job::{Job, Resume, TrainSpec, settings_of};
 use counterweight::model::{DataRecord, EpochRecord, Manifest, Stop};
 use counterweight::output::Outputs;
+use counterweight::redact::redact;
 use counterweight::storage::{Storage, child};
 
 /// The version of the layout.
@@ -311,7 +312,7 @@ impl Checkpoints {
             outputs.put(&self.storage, &child(&self.folder, &name)?, &bytes).await?;
         }
         let text = toml::to_string(state).map_err(std::io::Error::other)?;
-        outputs.put(&self.storage, &child(&self.folder, STATE)?, text.as_bytes()).await
+        outputs.put(&self.storage, &child(&self.folder, STATE)?, redact(&text).as_bytes()).await
     }
 
     /// Removes the state of a run that has ended, with what killed runs may have left beside it.

@@ -27,6 +27,7 @@ use counterweight::error::{Context, Error, Result, invalid};
 use counterweight::job::{LossSpec, ModelSpec};
 use counterweight::model::{DataRecord, FORMAT, MANIFEST, Manifest, TrainingRecord, VocabularyFile};
 use counterweight::output::{Others, OutputFolder, Outputs, parquet_bytes};
+use counterweight::redact::redact;
 use counterweight::storage::{Storage, child, is_not_found};
 
 /// How often a reader starts anew because the model was replaced under its hands.
@@ -98,7 +99,7 @@ impl Files {
     }
 
     /// Writes the model into `folder`, in place of the one that was there. Returns what was written.
-    pub async fn write(self, storage: &Storage, folder: &Url) -> Result<Vec<Url>> {
+    pub async fn write(&self, storage: &Storage, folder: &Url) -> Result<Vec<Url>> {
         let ((), written) = Outputs::write(async |outputs| {
             let folder = outputs.folder(storage, folder, Others::Kept).await?;
             self.stage(&folder).await
@@ -107,17 +108,17 @@ impl Files {
         Ok(written)
     }
 
-    async fn stage(mut self, folder: &OutputFolder) -> Result<()> {
+    async fn stage(&self, folder: &OutputFolder) -> Result<()> {
         for (name, bytes) in &self.named {
             folder.put(name, bytes).await?;
         }
-        let Manifest { weights, users, items, .. } = &mut self.manifest;
+        let mut manifest = self.manifest.clone();
+        let Manifest { weights, users, items, .. } = &mut manifest;
         for name in [weights, &mut users.file, &mut items.file] {
             *name = folder.path_of(name);
         }
-        let mut manifest = serde_json::to_vec_pretty(&self.manifest).map_err(std::io::Error::from)?;
-        manifest.push(b'\n');
-        folder.put_fixed(MANIFEST, &manifest).await
+        let manifest = serde_json::to_string_pretty(&manifest).map_err(std::io::Error::from)?;
+        folder.put_fixed(MANIFEST, format!("{}\n", redact(&manifest)).as_bytes()).await
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray, StringViewArray};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, LargeStringArray, StringViewArray};
 use datafusion::arrow::compute::{CastOptions, cast, cast_with_options};
 use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::common::HashMap;
@@ -193,31 +193,40 @@ impl Interner {
 
     /// The vocabulary, and for each index that [`Interner::intern`] gave out the one it has there.
     pub(crate) fn finish(self) -> Result<(Vocabulary, Vec<u32>)> {
-        let (ids, order): (ArrayRef, Vec<u32>) = match self.index {
+        let (ids, text, order): (ArrayRef, usize, Vec<u32>) = match self.index {
             Index::Integers(index) => {
                 let mut pairs: Vec<(i64, u32)> = index.into_iter().collect();
                 pairs.sort_unstable();
                 let (ids, order): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
-                (Arc::new(Int64Array::from(ids)), order)
+                (Arc::new(Int64Array::from(ids)), 0, order)
             }
             Index::Text(index) => {
                 let mut pairs: Vec<(String, u32)> = index.into_iter().collect();
                 pairs.sort_unstable();
                 let order = pairs.iter().map(|(_, first)| *first).collect();
-                (Arc::new(StringArray::from_iter_values(pairs.into_iter().map(|(id, _)| id))), order)
+                let text = pairs.iter().map(|(id, _)| id.len()).sum();
+                (Arc::new(LargeStringArray::from_iter_values(pairs.into_iter().map(|(id, _)| id))), text, order)
             }
         };
         let mut moved = vec![0; order.len()];
         for (last, first) in order.iter().enumerate() {
             moved[*first as usize] = last as u32;
         }
-        let stored = match &self.data_type {
-            DataType::Dictionary(_, values) => values,
-            bytes if is_bytes(bytes) => &DataType::Utf8,
-            DataType::Decimal128(..) | DataType::Decimal256(..) => &DataType::Int64,
-            other => other,
-        };
-        Ok((Vocabulary::from_ids(cast(&ids, stored)?)?, moved))
+        Ok((Vocabulary::from_ids(cast(&ids, &stored_type(&self.data_type, text))?)?, moved))
+    }
+}
+
+/// The type in which distinct ids of `data_type` are kept, whose text has so many bytes in all.
+fn stored_type(data_type: &DataType, text: usize) -> DataType {
+    let stored = match data_type {
+        DataType::Dictionary(_, values) => values,
+        bytes if is_bytes(bytes) => &DataType::Utf8,
+        DataType::Decimal128(..) | DataType::Decimal256(..) => &DataType::Int64,
+        other => other,
+    };
+    match stored {
+        DataType::Utf8 if i32::try_from(text).is_err() => DataType::LargeUtf8,
+        stored => stored.clone(),
     }
 }
 
@@ -230,7 +239,7 @@ fn next_index(count: usize, name: &str) -> Result<u32> {
 
 #[cfg(test)]
 mod tests {
-    use datafusion::arrow::array::{BinaryViewArray, Decimal128Array, Int32Array, UInt64Array};
+    use datafusion::arrow::array::{BinaryViewArray, Decimal128Array, Int32Array, StringArray, UInt64Array};
 
     use super::*;
 
@@ -271,6 +280,17 @@ mod tests {
             let error = Ids::of(&column, "user").unwrap_err();
             assert!(error.is_invalid_input() && error.to_string().contains("\"user\""), "{error}");
         }
+    }
+
+    #[test]
+    fn text_beyond_two_gib_is_kept_with_offsets_of_64_bits() {
+        let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+        for of in [DataType::Utf8, DataType::Binary, DataType::BinaryView, dictionary] {
+            assert_eq!(stored_type(&of, i32::MAX as usize), DataType::Utf8, "{of}");
+            assert_eq!(stored_type(&of, i32::MAX as usize + 1), DataType::LargeUtf8, "{of}");
+        }
+        assert_eq!(stored_type(&DataType::Utf8View, usize::MAX), DataType::Utf8View);
+        assert_eq!(stored_type(&DataType::Int32, 0), DataType::Int32);
     }
 
     #[test]

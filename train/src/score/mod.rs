@@ -85,7 +85,7 @@ impl Operator for ScoreOperator {
             "rows_with_unknown_item": unknown_item,
             "model": plan.model.as_str(),
         });
-        Ok(Report::new(self.name(), text, summary, outputs))
+        Ok(Report::new(self.name(), text, summary.clone(), outputs).with_digest(summary))
     }
 }
 
@@ -122,6 +122,7 @@ async fn plan(context: &JobContext, spec: &ScoreSpec) -> Result<Plan> {
         (None, Some(train)) => parse_url(&train.output).context(|| "train.output")?,
         (None, None) => invalid!("score.model is missing: give the URL of a model folder"),
     };
+    context.storage.resolve(&model).context(|| "the model")?;
     let output = parse_folder(&spec.output).context(|| "score.output")?;
     refuse_input(&context.job, "score.output", &output)?;
     let input = match (&spec.table, &spec.query) {

@@ -1,22 +1,34 @@
 //! URLs to object stores: one registry that queries, training and outputs share.
 
+mod allowed;
+mod credentials;
+mod location;
+mod open;
+mod options;
+mod patience;
+mod profile;
+mod web;
+
 use std::collections::HashMap;
 use std::future::ready;
 use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
 use datafusion::error::DataFusionError;
 use datafusion::execution::object_store::ObjectStoreRegistry;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, ObjectStoreScheme, parse_url_opts};
+use object_store::{ObjectStore, ObjectStoreExt};
 use url::{Position, Url};
 
-use crate::error::{Context, Error, Result, invalid};
-
-/// Environment variables that configure a store, by prefix: the names are those of the
-/// cloud vendors' own tools (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, `GOOGLE_APPLICATION_CREDENTIALS`,
-/// `AZURE_STORAGE_ACCOUNT_NAME`, …).
-const OPTION_PREFIXES: [&str; 3] = ["AWS_", "AZURE_", "GOOGLE_"];
+use self::allowed::{Allowed, Confined, prefix_url};
+pub use self::location::{as_folder, child, parse_folder, parse_url};
+pub(crate) use self::location::{canonical, local_path};
+use self::options::{ALLOW_LOCATION, Options, TIMEOUT};
+pub use self::patience::DEFAULT_TIMEOUT;
+pub(crate) use self::web::store_url;
+use crate::error::{Context, Error, Result};
+use crate::redact::Shown;
 
 /// The object stores of a process, made on first use of a URL and kept.
 ///
@@ -24,40 +36,79 @@ const OPTION_PREFIXES: [&str; 3] = ["AWS_", "AZURE_", "GOOGLE_"];
 /// the store of every table, so that a query can name any URL without a registration step.
 #[derive(Debug)]
 pub struct Storage {
-    options: Vec<(String, String)>,
+    options: Options,
+    /// What may be read and written; everything where there is none.
+    allowed: Option<Allowed>,
     stores: RwLock<HashMap<String, Arc<dyn ObjectStore>>>,
 }
 
 impl Storage {
-    /// A registry whose stores are configured by `options`, in the vocabulary of [`parse_url_opts`].
+    /// A registry whose stores are configured by `options`: those of another, as [`options`](Self::options) gives them, or in
+    /// the vocabulary of [`parse_url_opts`](object_store::parse_url_opts), `AWS_PROFILE`, `AWS_CONFIG_FILE` and
+    /// `AWS_SHARED_CREDENTIALS_FILE` beside it.
     pub fn new(options: impl IntoIterator<Item = (String, String)>) -> Self {
-        Self { options: options.into_iter().collect(), stores: RwLock::default() }
+        Self::of(Options::new(options))
     }
 
-    /// A registry configured by the environment, as the cloud vendors' own tools are.
+    /// A registry configured by the environment and the files of the cloud vendors' own tools.
     pub fn from_env() -> Self {
-        let is_option = |key: &str| OPTION_PREFIXES.iter().any(|prefix| key.to_ascii_uppercase().starts_with(prefix));
-        let vars =
-            std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
-        Self::new(vars.filter(|(key, _)| is_option(key)))
+        Self::of(Options::from_env())
+    }
+
+    fn of(options: Options) -> Self {
+        let allowed = Allowed::parse(options.all(ALLOW_LOCATION));
+        Self { options, allowed, stores: RwLock::default() }
+    }
+
+    /// The same with stores that may take so long, in whole seconds, for each answer and each next part of one, retries
+    /// included; [`DEFAULT_TIMEOUT`] where nobody says otherwise.
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.options.push(TIMEOUT, &timeout.as_secs().max(1).to_string());
+        Self::of(self.options)
+    }
+
+    /// The same with nothing to read or write but what lies under one of the `prefixes`, each a path or a URL; everything
+    /// where there are none.
+    ///
+    /// A prefix is one of whole parts: `s3://bucket/log` holds `s3://bucket/log/x`, and not `s3://bucket/log2`. On a disk
+    /// symbolic links are followed first.
+    ///
+    /// # Errors
+    /// Where a prefix is neither path nor URL.
+    pub fn with_allowed(mut self, prefixes: &[String]) -> Result<Self> {
+        for prefix in prefixes {
+            self.options.push(ALLOW_LOCATION, prefix_url(prefix)?.as_str());
+        }
+        Ok(Self::of(self.options))
     }
 
     /// The options that its stores are configured by.
     pub fn options(&self) -> &[(String, String)] {
-        &self.options
+        self.options.as_slice()
     }
 
-    /// The store that holds `url`, and where in it.
+    /// The store that holds `url`, and where in it. Of a web server, the query of `url` is part of the store.
+    ///
+    /// # Errors
+    /// Where there is no such kind of store, it has no credentials, or `url` lies outside of what is
+    /// [allowed](Self::with_allowed).
     pub fn resolve(&self, url: &Url) -> Result<(Arc<dyn ObjectStore>, Path)> {
-        let (_, path) = ObjectStoreScheme::parse(url).map_err(|error| unsupported(url, &error))?;
-        Ok((self.store(url)?, path))
+        let url = store_url(url);
+        let (_, path) = open::place(&url)?;
+        self.require_allowed(&url)?;
+        Ok((self.store(&url)?, path))
+    }
+
+    /// Refuses what lies outside of what is [allowed](Self::with_allowed).
+    pub(crate) fn require_allowed(&self, url: &Url) -> Result<()> {
+        self.allowed.as_ref().map_or(Ok(()), |allowed| allowed.admit(url))
     }
 
     /// The whole object at `url`.
     pub async fn read(&self, url: &Url) -> Result<Vec<u8>> {
         let (store, path) = self.resolve(url)?;
         let read = async { store.get(&path).await?.bytes().await };
-        Ok(read.await.context(|| format!("cannot read {url}"))?.to_vec())
+        Ok(read.await.context(|| format!("cannot read {}", Shown(url)))?.to_vec())
     }
 
     /// The whole object at `url`; none where there is no such object.
@@ -71,15 +122,13 @@ impl Storage {
 
     /// Removes every object in a folder; on a disk the folder itself, too.
     pub async fn remove_folder(&self, folder: &Url) -> Result<()> {
-        if folder.scheme() == "file"
-            && let Ok(path) = folder.to_file_path()
-        {
+        let (store, path) = self.resolve(folder)?;
+        if let Some(path) = local_path(folder) {
             return match tokio::fs::remove_dir_all(path).await {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
                 _ => Ok(()),
             };
         }
-        let (store, path) = self.resolve(folder)?;
         let found = store.list(Some(&path)).map_ok(|object| object.location).boxed();
         Ok(store.delete_stream(found).try_for_each(|_| ready(Ok(()))).await?)
     }
@@ -108,10 +157,16 @@ impl Storage {
         if let Some(store) = self.stores.read().expect("no panic holds this lock").get(&key) {
             return Ok(Arc::clone(store));
         }
-        let (store, _) = parse_url_opts(url, self.options.iter().map(|(key, value)| (key, value)))
-            .map_err(|error| unsupported(url, &error))?;
+        let store = self.confined(open::open(url, &self.options)?, url);
         let mut stores = self.stores.write().expect("no panic holds this lock");
-        Ok(Arc::clone(stores.entry(key).or_insert(store.into())))
+        Ok(Arc::clone(stores.entry(key).or_insert(store)))
+    }
+
+    fn confined(&self, store: Arc<dyn ObjectStore>, url: &Url) -> Arc<dyn ObjectStore> {
+        match &self.allowed {
+            Some(allowed) => Arc::new(Confined::new(store, allowed.clone(), url)),
+            None => store,
+        }
     }
 }
 
@@ -124,16 +179,10 @@ pub fn is_not_found(error: &Error) -> bool {
     }
 }
 
-fn unsupported(url: &Url, error: &dyn std::fmt::Display) -> Error {
-    Error::Invalid(format!(
-        "cannot open {url}: {error}; a URL starts with file://, s3://, gs://, az://, http:// or https://, \
-         and a cloud store takes its credentials from the environment (AWS_…, GOOGLE_…, AZURE_…)"
-    ))
-}
-
 impl ObjectStoreRegistry for Storage {
     fn register_store(&self, url: &Url, store: Arc<dyn ObjectStore>) -> Option<Arc<dyn ObjectStore>> {
         let key = url[..Position::BeforePath].to_string();
+        let store = self.confined(store, url);
         self.stores.write().expect("no panic holds this lock").insert(key, store)
     }
 
@@ -142,57 +191,9 @@ impl ObjectStoreRegistry for Storage {
     }
 }
 
-/// Reads a URL, or a path as a `file` URL: relative to the working directory, with a leading `~` expanded.
-///
-/// A trailing `/` is kept: it says that the URL is a folder.
-pub fn parse_url(text: &str) -> Result<Url> {
-    if text.is_empty() {
-        invalid!("an empty URL; give a path or a URL such as s3://bucket/path");
-    }
-    if text.contains("://") {
-        return Url::parse(text).map_err(|error| Error::Invalid(format!("{text:?} is not a URL: {error}")));
-    }
-    let path = match text.strip_prefix("~/") {
-        Some(rest) => std::env::home_dir().unwrap_or_default().join(rest),
-        None => std::path::absolute(text)?,
-    };
-    let url = if text.ends_with('/') { Url::from_directory_path(&path) } else { Url::from_file_path(&path) };
-    url.map_err(|()| Error::Invalid(format!("{text:?} is not a path")))
-}
-
-/// Reads the URL or path of a folder, as [`parse_url`] does, whether or not it ends in `/`.
-pub fn parse_folder(text: &str) -> Result<Url> {
-    parse_url(&format!("{}/", text.trim_end_matches('/')))
-}
-
-/// The same URL with a `/` at its end: that of a folder.
-pub fn as_folder(url: &Url) -> Url {
-    let mut folder = url.clone();
-    if !folder.path().ends_with('/') {
-        folder.set_path(&format!("{}/", folder.path()));
-    }
-    folder
-}
-
-/// `name` inside the folder `url`, whether or not that ends in `/`.
-pub fn child(url: &Url, name: &str) -> Result<Url> {
-    as_folder(url).join(name).map_err(|error| Error::Invalid(format!("cannot place {name:?} in {url}: {error}")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn paths_and_urls() {
-        let here = std::env::current_dir().unwrap();
-        assert_eq!(parse_url("a/b.parquet").unwrap(), Url::from_file_path(here.join("a/b.parquet")).unwrap());
-        assert!(parse_url("a/").unwrap().path().ends_with("/a/"));
-        assert_eq!(parse_url("s3://bucket/x*.parquet").unwrap().as_str(), "s3://bucket/x*.parquet");
-        assert!(parse_url("").unwrap_err().to_string().contains("empty URL"));
-        assert_eq!(child(&parse_url("s3://b/model").unwrap(), "x.json").unwrap().as_str(), "s3://b/model/x.json");
-        assert_eq!(child(&parse_url("s3://b/model/").unwrap(), "x.json").unwrap().as_str(), "s3://b/model/x.json");
-    }
 
     #[tokio::test]
     async fn objects_are_read_if_present_and_removed_with_their_folder() {
