@@ -1,4 +1,4 @@
--- Do the propensities balance the treated rows against the untreated ones?
+-- How far are the propensities from balancing the treated rows against the untreated ones?
 --
 -- Needs: treated, propensity
 -- Uses:  phi (1 balances the plain counts)
@@ -8,7 +8,8 @@
 -- leave noise_floor. bmse_unbiased has that noise taken off, and may be negative. times_noise is bmse over the noise:
 -- around 1 is as good as true propensities get. The noise is the larger of noise_floor, which is measured on the
 -- treatments that happened, and what it would be had every row been treated with its propensity; the two differ where
--- hardly a row was treated. p_value is at most the chance that true propensities look this bad.
+-- hardly a row was treated. Whether it matters, the verdict says: BMSE grows with the unit of phi, and against its noise
+-- with the number of rows.
 -- rows_skipped count nowhere, for a NULL: in null_treated of them treated is, in null_propensity of the others the
 -- propensity, and in null_phi of the rest phi or an element of it.
 WITH checked AS (
@@ -37,6 +38,5 @@ noise AS (
 )
 SELECT
   n, rows_skipped, null_treated, null_propensity, null_phi, treated_rate, mean_propensity,
-  bmse, bmse_unbiased, noise_floor, times_noise,
-  exp(-times_noise / 2) AS p_value
+  bmse, bmse_unbiased, noise_floor, times_noise
 FROM noise

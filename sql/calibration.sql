@@ -4,8 +4,9 @@
 --
 -- How to read it. Rows are put into bins of about equally many rows by propensity. gap is treated_rate less
 -- mean_propensity: positive where the propensities are too low. gap_sd is the gap in standard deviations of what true
--- propensities would show; beyond ±4 is not chance. calibration_error is the mean |gap| over all rows, the same in every
--- row. Bins are cut between cells of a fine grid of log-odds, so that one pass over the table is enough; where many rows
+-- propensities would show; p_value bounds the chance of a gap as large where the propensities are within the tolerance, by
+-- Bennett's inequality, which holds however rare treatment is, but takes rows for independent. calibration_error is the mean
+-- |gap| over all rows, the same in every row. Bins are cut between cells of a fine grid of log-odds, so that one pass over the table is enough; where many rows
 -- share one propensity there are fewer bins.
 WITH cells AS (
   SELECT
@@ -32,10 +33,16 @@ bins AS (
     sum(expected) / sum(n) AS mean_propensity,
     sum(treated) / sum(n) AS treated_rate,
     (sum(treated) - sum(expected)) / sum(n) AS gap,
-    (sum(treated) - sum(expected)) / nullif(sqrt(sum(variance)), 0) AS gap_sd
+    (sum(treated) - sum(expected)) / nullif(sqrt(sum(variance)), 0) AS gap_sd,
+    sum(variance) + /*tolerance*/ 0.1 * sum(expected) AS scatter,
+    greatest(abs(sum(treated) - sum(expected)) - /*tolerance*/ 0.1 * sum(expected), 0) AS beyond
   FROM ranked
   GROUP BY floor(rank * /*bins*/ 10)
 )
-SELECT *, sum(abs(gap) * n) OVER () / sum(n) OVER () AS calibration_error
+SELECT
+  lowest, highest, n, mean_propensity, treated_rate, gap, gap_sd,
+  least(1, 2 * exp(beyond - (scatter + beyond) * ln(1 + beyond / nullif(scatter, 0)))) AS p_value,
+  sum(abs(gap) * n) OVER () / sum(n) OVER () AS calibration_error,
+  /*level*/ 0.01 AS level
 FROM bins
 ORDER BY lowest

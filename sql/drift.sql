@@ -1,7 +1,7 @@
 -- Has the balance changed between the last seven days and the seven before?
 --
 -- Needs: treated, propensity, day
--- Uses:  phi (1 balances the plain counts)
+-- Uses:  phi (1 balances the plain counts), cluster
 --
 -- How to read it. The last seven days that have rows are compared with the seven before, element of phi by element.
 -- before and recent are the imbalances (the mean of weight × the element), change is recent less before, std_error how
@@ -21,7 +21,7 @@ days AS (
     count(*) FILTER (WHERE lacks = 'treated') AS null_treated,
     count(*) FILTER (WHERE lacks = 'propensity') AS null_propensity,
     count(*) FILTER (WHERE lacks = 'phi') AS null_phi,
-    balance_state(treated, propensity, /*phi*/ phi) AS state
+    balance_state(/*treatment*/ treated, propensity, /*phi*/ phi) AS state
   FROM checked
   WHERE day IS NOT NULL
   GROUP BY day
@@ -77,7 +77,7 @@ SELECT
   END AS name,
   n_before, n, before, recent, change, std_error, z, p_value, p_corrected,
   elements,
-  count(*) FILTER (WHERE p_corrected < /*significance*/ 0.01) OVER () AS changed,
+  count(*) FILTER (WHERE p_corrected < /*level*/ 0.01) OVER () AS changed,
   rows_skipped, null_treated, null_propensity, null_phi
 FROM corrected
 ORDER BY abs(z) DESC NULLS LAST, element

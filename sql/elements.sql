@@ -1,55 +1,94 @@
 -- Which elements of phi are out of balance?
 --
 -- Needs: treated, propensity
--- Uses:  phi (1 balances the plain counts)
+-- Uses:  phi (the constant is always an element), cluster
 --
--- How to read it. imbalance is the mean of weight × the element, in the element's unit: above 0 the propensities are
--- too low where the element is large, below 0 too high; bmse is the sum of the squares. std_error is how far from 0
--- true propensities leave it, z the imbalance in such errors, whatever the unit. p_value is the chance that true
--- propensities leave one element so far off, and p_corrected at most that of any of the elements (Bonferroni), however
--- they hang together. The furthest off come first. elements counts all of them and out_of_balance those with a
--- p_corrected below 0.01, shown here or not. An element that is 0 in every row has no p_value: untested counts those.
--- rows_skipped and null_ are as in the balance of the whole table.
+-- How to read it. imbalance is the standardised imbalance of the weighted treated rows, in standard deviations of the
+-- element, and for the constant the sum of the weights over the number of rows, less 1: above 0 the propensities are too low
+-- where the element is large, below 0 too high. lower to upper is its interval of 95 %; both_arms is the imbalance of treated
+-- and untreated rows together, in the same unit, which BMSE squares. exact_p_value bounds the chance that true propensities
+-- leave it so far off, and p_value that of an imbalance within the tolerance; both are corrected for the number of elements.
+-- verdict is 'unbalanced' where both are at most 0.01, 'balanced' where the interval of 90 % lies within the tolerance, and
+-- 'undecided' otherwise: about rows_to_decide rows would decide. Unbalanced ones come first, and then the furthest off.
+-- elements counts those that vary, untested those that do not; out_of_balance, balanced and undecided count verdicts,
+-- shown here or not. rows_skipped and null_ are as in the balance of the whole table.
 WITH checked AS (
   SELECT *, skipped_for(treated, propensity, /*phi*/ phi) AS lacks
   FROM audited
 ),
-tests AS (
+figures AS (
   SELECT
     count(lacks) AS rows_skipped,
     count(*) FILTER (WHERE lacks = 'treated') AS null_treated,
     count(*) FILTER (WHERE lacks = 'propensity') AS null_propensity,
     count(*) FILTER (WHERE lacks = 'phi') AS null_phi,
-    balance_vector(treated, propensity, /*phi*/ phi) AS imbalances,
-    balance_test(treated, propensity, /*phi*/ phi) AS test
+    imbalance(/*treatment*/ treated, propensity, /*phi*/ phi) AS arm,
+    imbalance_both(/*treatment*/ treated, propensity, /*phi*/ phi) AS both_arms
   FROM checked
 ),
-elements AS (
+listed AS (
   SELECT
-    unnest(range(1, CAST(array_length(imbalances) AS BIGINT) + 1)) AS element,
-    unnest(imbalances) AS imbalance,
-    unnest(test['std_errors']) AS std_error,
-    unnest(test['p_values']) AS p_value,
-    CAST(array_length(imbalances) AS BIGINT) AS elements,
-    CAST(test['n'] AS BIGINT) AS n,
+    unnest(range(0, CAST(array_length(arm['estimate']) AS BIGINT))) AS element,
+    unnest(arm['estimate']) AS imbalance,
+    unnest(arm['std_error']) AS std_error,
+    unnest(arm['lower']) AS lower,
+    unnest(arm['upper']) AS upper,
+    unnest(arm['degrees']) AS degrees,
+    unnest(arm['p_value']) AS exact_p_value,
+    unnest(both_arms['estimate']) AS both_arms,
+    CAST(array_length(arm['estimate']) AS BIGINT) - 1 AS width,
+    arm,
+    CAST(arm['n'] AS BIGINT) AS n,
     rows_skipped, null_treated, null_propensity, null_phi
-  FROM tests
+  FROM figures
+),
+varying AS (
+  SELECT *, count(*) OVER () AS elements, width + 1 - count(*) OVER () AS untested
+  FROM listed
+  WHERE imbalance IS NOT NULL
+),
+-- Of each element by itself, by its interval alone.
+alone AS (
+  SELECT
+    *,
+    balance_verdict(
+      named_struct(
+        'n', arm['n'], 'estimate', [imbalance], 'std_error', [std_error], 'lower', [lower], 'upper', [upper],
+        'degrees', [degrees], 'p_value', [0.0], 'clusters', arm['clusters'], 'largest_share', arm['largest_share']
+      ),
+      NULL, /*tolerance*/ 0.1, /*bias_tolerance*/ 0.05, /*confidence*/ 0.99
+    ) AS alone
+  FROM varying
 ),
 corrected AS (
-  SELECT *, imbalance / nullif(std_error, 0) AS z, least(1, p_value * count(p_value) OVER ()) AS p_corrected
-  FROM elements
+  SELECT *, greatest(least(1, elements * alone['p_value']), exact_p_value) AS p_value
+  FROM alone
+),
+judged AS (
+  SELECT
+    *,
+    CASE
+      WHEN p_value <= /*level*/ 0.01 THEN 'unbalanced'
+      WHEN alone['verdict'] = 'balanced' THEN 'balanced'
+      ELSE 'undecided'
+    END AS verdict
+  FROM corrected
 )
 SELECT
   element,
   CASE
-    WHEN array_length(/*phi_columns*/ ['phi']) = elements THEN array_element(/*phi_columns*/ ['phi'], element)
+    WHEN element = 0 THEN 'constant'
+    WHEN array_length(/*phi_columns*/ ['phi']) = width THEN array_element(/*phi_columns*/ ['phi'], element)
     ELSE concat(array_element(/*phi_columns*/ ['phi'], 1), '[', element, ']')
   END AS name,
-  n, imbalance, std_error, z, p_value, p_corrected,
+  n, imbalance, std_error, lower, upper, both_arms, exact_p_value, p_value, verdict,
+  CASE verdict WHEN 'undecided' THEN CAST(alone['rows_to_decide'] AS BIGINT) END AS rows_to_decide,
   elements,
-  count(*) FILTER (WHERE p_corrected < /*significance*/ 0.01) OVER () AS out_of_balance,
-  elements - count(p_value) OVER () AS untested,
+  count(*) FILTER (WHERE verdict = 'unbalanced') OVER () AS out_of_balance,
+  count(*) FILTER (WHERE verdict = 'balanced') OVER () AS balanced,
+  count(*) FILTER (WHERE verdict = 'undecided') OVER () AS undecided,
+  untested,
   rows_skipped, null_treated, null_propensity, null_phi
-FROM corrected
-ORDER BY abs(z) DESC NULLS LAST, element
+FROM judged
+ORDER BY verdict = 'unbalanced' DESC, abs(imbalance) DESC, element
 LIMIT /*worst*/ 10

@@ -2,7 +2,7 @@
 --
 -- Needs: treated, propensity, error
 -- Uses:  imputed_error (eib, dr, snips_dr and dr_v2 are left out where it is NULL), phi, true_error (known in
---        simulations)
+--        simulations), cluster
 --
 -- How to read it. Every row estimates the mean of error over all rows, treated or not; n is how many rows count.
 -- naive takes the untreated for free of error; naive_treated is the mean over the treated, right only where they are
@@ -10,8 +10,8 @@
 -- imputed errors instead; dr and snips_dr need only one of the two to be right. ips_v2 and dr_v2 add λ·BMSE, the
 -- imbalance of the propensities: they are losses to train on, and far from ips and dr where the propensities cannot be
 -- trusted; they have no interval. std_error is what another sample of as many rows would scatter by, lower to upper the
--- interval that holds the mean of the estimate in 95 of 100 samples: it holds for many rows, and knows nothing of wrong
--- propensities. gap is estimate less true_error. rows_skipped is how many rows the estimate leaves out, for a NULL in a
+-- interval that holds the mean of the estimate in 95 of 100 samples: it holds for many rows (or clusters of rows, where
+-- there are any), and knows nothing of wrong propensities. gap is estimate less true_error. rows_skipped is how many rows the estimate leaves out, for a NULL in a
 -- column that it reads: null_treated have no treated, null_error of the others are treated and have no error (no outcome
 -- or no prediction, where it is derived from them), and of the rest null_propensity, null_phi and null_imputed_error lack
 -- those.
@@ -34,14 +34,14 @@ figures AS (
     CAST(
       count(*) FILTER (WHERE lacks IS NULL AND lacks_too IS NULL AND imputed_error IS NOT NULL) AS BIGINT UNSIGNED
     ) AS n_dr_v2,
-    naive_interval(treated, error) AS naive,
-    naive_treated_interval(treated, error) AS naive_treated,
-    ips_interval(treated, propensity, error) AS ips,
-    snips_interval(treated, propensity, error) AS snips,
+    naive_interval(/*treatment*/ treated, error) AS naive,
+    naive_treated_interval(/*treatment*/ treated, error) AS naive_treated,
+    ips_interval(/*treatment*/ treated, propensity, error) AS ips,
+    snips_interval(/*treatment*/ treated, propensity, error) AS snips,
     ips_v2(treated, propensity, error, /*lambda*/ 1.0, /*phi*/ phi) AS ips_v2,
-    eib_interval(treated, error, imputed_error) AS eib,
-    dr_interval(treated, propensity, error, imputed_error) AS dr,
-    snips_dr_interval(treated, propensity, error, imputed_error) AS snips_dr,
+    eib_interval(/*treatment*/ treated, error, imputed_error) AS eib,
+    dr_interval(/*treatment*/ treated, propensity, error, imputed_error) AS dr,
+    snips_dr_interval(/*treatment*/ treated, propensity, error, imputed_error) AS snips_dr,
     dr_v2(treated, propensity, error, imputed_error, /*lambda*/ 1.0, /*phi*/ phi) AS dr_v2,
     avg(true_error) AS true_error
   FROM checked

@@ -1,7 +1,7 @@
 -- Do the propensities balance better than those before the last change of their model?
 --
 -- Needs: treated, propensity, propensity_before
--- Uses:  phi (1 balances the plain counts)
+-- Uses:  phi (1 balances the plain counts), cluster
 --
 -- How to read it. The two models are compared on the same rows, those that have both propensities. bmse_before and bmse
 -- are the imbalances each leaves, chance and all; change is the difference with the chance taken off, below 0 where the
@@ -30,7 +30,7 @@ figures AS (
   FROM checked
 ),
 changes AS (
-  SELECT bmse_change(treated, propensity_before, propensity, /*phi*/ phi) AS change
+  SELECT bmse_change(/*treatment*/ treated, propensity_before, propensity, /*phi*/ phi) AS change
   FROM audited
   WHERE coalesce((SELECT elements FROM figures), 0) <= /*change_elements*/ 32
 )
@@ -42,5 +42,6 @@ SELECT
   change['std_error'] AS std_error,
   change['change'] / nullif(change['std_error'], 0) AS z,
   change['p_value'] AS p_value,
-  rows_skipped, null_treated, null_propensity, null_phi, null_propensity_before
+  rows_skipped, null_treated, null_propensity, null_phi, null_propensity_before,
+  /*level*/ 0.01 AS level
 FROM changes CROSS JOIN figures

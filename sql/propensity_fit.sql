@@ -5,7 +5,8 @@
 --
 -- How to read it. log_loss is the mean cross-entropy of the propensities against the treatments, and perplexity
 -- e to that power; constant_log_loss is what the plain treated rate would score, and explained the share of it that the
--- propensities save: below 0 they are worse than a constant. A good fit is no proof of balance, which is a question of
+-- propensities save: below 0 they are worse than a constant. p_value bounds the chance that right ones, of independent rows, look so much
+-- worse than the constant that fits best, by Wilks' theorem. A good fit is no proof of balance, which is a question of
 -- its own. propensity_variance and mean_inverse_square (the mean of 1/propensity²) tell how far apart and how close to 0
 -- the propensities are. propensity_rmse and propensity_bias compare them with the true ones.
 WITH figures AS (
@@ -25,5 +26,7 @@ constant AS (
 )
 SELECT
   n, log_loss, exp(log_loss) AS perplexity, constant_log_loss, 1 - log_loss / constant_log_loss AS explained,
-  propensity_variance, mean_inverse_square, propensity_rmse, propensity_bias
+  least(1, exp(-n * (log_loss - constant_log_loss))) AS p_value,
+  propensity_variance, mean_inverse_square, propensity_rmse, propensity_bias,
+  /*level*/ 0.01 AS level
 FROM constant

@@ -1,20 +1,20 @@
 -- How has the balance moved, day by day?
 --
 -- Needs: treated, propensity, day
--- Uses:  phi (1 balances the plain counts)
+-- Uses:  phi (the constant is always an element), cluster
 --
--- How to read it. The columns are those of the balance of the whole table, day by day. q_value is p_value corrected
--- for the number of days, as Benjamini and Hochberg do: where the propensities are true on every day, the chance that
--- one of the days has a q_value below 0.01 is less than that. week_ tells the same of the day and the six before it
--- that have rows: a small lasting fault shows there first. days counts all of them, out_of_balance those with a
--- q_value below 0.01, and weeks_out_of_balance the days with such a week_q_value, shown here or not. The last days
--- come last. rows_skipped and null_ are as in the balance of the whole table; null_day counts the rows that have no
+-- How to read it. The columns are those of the segments, day by day: imbalance is the standardised imbalance that decides,
+-- p_value how likely it is within the tolerance, and q_value that corrected for the number of days, as Benjamini and Hochberg
+-- do: where every day is within the tolerance, the chance that one has a q_value of at most 0.01, and is 'unbalanced', is less
+-- than that. week_bmse and week_bmse_unbiased are of the day and the six before it that have rows, and week_times_noise is the
+-- first over its noise. days counts all of them; out_of_balance, balanced and undecided count verdicts, shown here or not. The
+-- last days come last. rows_skipped and null_ are as in the balance of the whole table; null_day counts the rows that have no
 -- day, and are on none of these.
 WITH checked AS (
   SELECT *, skipped_for(treated, propensity, /*phi*/ phi) AS lacks
   FROM audited
 ),
-days AS (
+dates AS (
   SELECT
     day,
     count(*) AS all_rows,
@@ -26,13 +26,16 @@ days AS (
     avg(propensity) FILTER (WHERE lacks IS NULL) AS mean_propensity,
     balance_state(treated, propensity, /*phi*/ phi) AS state,
     sum(1.0 / nullif(propensity * (1 - propensity), 0)) FILTER (WHERE lacks IS NULL) AS expected,
-    sum(power(balance_weight(treated, propensity), 2)) FILTER (WHERE lacks IS NULL) AS seen
+    sum(power(balance_weight(treated, propensity), 2)) FILTER (WHERE lacks IS NULL) AS seen,
+    imbalance(/*few_groups*/ treated, propensity, /*phi*/ phi) AS arm,
+    imbalance(treated, least(1, (1 + /*tolerance*/ 0.1) * propensity), /*phi*/ phi) AS higher,
+    imbalance(treated, (1 - least(0.9, /*tolerance*/ 0.1)) * propensity, /*phi*/ phi) AS lower
   FROM checked
   GROUP BY day
 ),
 dated AS (
   SELECT *, coalesce(sum(all_rows) FILTER (WHERE day IS NULL) OVER (), 0) AS null_day
-  FROM days
+  FROM dates
 ),
 weeks AS (
   SELECT
@@ -44,7 +47,29 @@ weeks AS (
   FROM dated
   WHERE day IS NOT NULL
 ),
-noise AS (
+-- The intervals, with the exact tail of propensities at either end of what is tolerated.
+judged AS (
+  SELECT
+    *,
+    balance_verdict(
+      named_struct(
+        'n', arm['n'], 'estimate', arm['estimate'], 'std_error', arm['std_error'], 'lower', arm['lower'],
+        'upper', arm['upper'], 'degrees', arm['degrees'], 'p_value', higher['p_value'], 'clusters', arm['clusters'],
+        'largest_share', arm['largest_share']
+      ),
+      NULL, /*tolerance*/ 0.1, /*bias_tolerance*/ 0.05, /*confidence*/ 0.99
+    ) AS of_higher,
+    balance_verdict(
+      named_struct(
+        'n', arm['n'], 'estimate', arm['estimate'], 'std_error', arm['std_error'], 'lower', arm['lower'],
+        'upper', arm['upper'], 'degrees', arm['degrees'], 'p_value', lower['p_value'], 'clusters', arm['clusters'],
+        'largest_share', arm['largest_share']
+      ),
+      NULL, /*tolerance*/ 0.1, /*bias_tolerance*/ 0.05, /*confidence*/ 0.99
+    ) AS of_lower
+  FROM weeks
+),
+tested AS (
   SELECT
     *,
     test['bmse'] / nullif(greatest(
@@ -52,44 +77,52 @@ noise AS (
     ), 0) AS times_noise,
     week['bmse'] / nullif(greatest(
       week['noise_floor'], (week['noise_floor'] + week['bmse'] / week['n']) * week_scatter
-    ), 0) AS week_times_noise
-  FROM weeks
-),
-tested AS (
-  SELECT *, exp(-times_noise / 2) AS p_value, exp(-week_times_noise / 2) AS week_p_value
-  FROM noise
+    ), 0) AS week_times_noise,
+    CASE WHEN of_higher['p_value'] < of_lower['p_value'] THEN of_lower ELSE of_higher END AS judged,
+    greatest(of_higher['p_value'], of_lower['p_value']) AS p_value
+  FROM judged
 ),
 ranked AS (
-  SELECT
-    *,
-    least(1, p_value * count(p_value) OVER () / count(p_value) OVER (ORDER BY p_value)) AS rate,
-    least(1, week_p_value * count(week_p_value) OVER () / count(week_p_value) OVER (ORDER BY week_p_value)) AS week_rate
+  SELECT *, least(1, p_value * count(p_value) OVER () / count(p_value) OVER (ORDER BY p_value)) AS rate
   FROM tested
 ),
 corrected AS (
   SELECT
     *,
     min(rate) OVER (ORDER BY p_value DESC) AS q_value,
-    min(week_rate) OVER (ORDER BY week_p_value DESC) AS week_q_value,
     row_number() OVER (ORDER BY day DESC) AS age
   FROM ranked
+),
+decided AS (
+  SELECT
+    *,
+    CASE
+      WHEN q_value <= /*level*/ 0.01 THEN 'unbalanced'
+      WHEN judged['verdict'] = 'balanced' THEN 'balanced'
+      ELSE 'undecided'
+    END AS verdict
+  FROM corrected
 ),
 counted AS (
   SELECT
     *,
     count(*) OVER () AS days,
-    count(*) FILTER (WHERE q_value < /*significance*/ 0.01) OVER () AS out_of_balance,
-    count(*) FILTER (WHERE week_q_value < /*significance*/ 0.01) OVER () AS weeks_out_of_balance
-  FROM corrected
+    count(*) FILTER (WHERE verdict = 'unbalanced') OVER () AS out_of_balance,
+    count(*) FILTER (WHERE verdict = 'balanced') OVER () AS balanced,
+    count(*) FILTER (WHERE verdict = 'undecided') OVER () AS undecided
+  FROM decided
 )
 SELECT
   CAST(day AS VARCHAR) AS day,
   CAST(coalesce(test['n'], 0) AS BIGINT) AS n,
   rows_skipped, null_treated, null_propensity, null_phi, null_day, treated_rate, mean_propensity,
-  test['bmse'] AS bmse, test['unbiased'] AS bmse_unbiased, test['noise_floor'] AS noise_floor, times_noise, p_value,
-  q_value,
-  week['bmse'] AS week_bmse, week['unbiased'] AS week_bmse_unbiased, week_times_noise, week_p_value, week_q_value,
-  days, out_of_balance, weeks_out_of_balance
+  test['bmse'] AS bmse, test['unbiased'] AS bmse_unbiased, test['noise_floor'] AS noise_floor, times_noise,
+  CAST(judged['element'] AS BIGINT) - 1 AS element,
+  array_element(arm['estimate'], CAST(judged['element'] AS BIGINT)) AS imbalance,
+  p_value, q_value, verdict,
+  CASE verdict WHEN 'undecided' THEN CAST(judged['rows_to_decide'] AS BIGINT) END AS rows_to_decide,
+  week['bmse'] AS week_bmse, week['unbiased'] AS week_bmse_unbiased, week_times_noise,
+  days, out_of_balance, balanced, undecided
 FROM counted
 WHERE age <= /*days*/ 30
 ORDER BY age DESC

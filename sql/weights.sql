@@ -18,5 +18,6 @@ SELECT
   ess(treated, propensity) / nullif(sum(CAST(treated AS DOUBLE)), 0) AS effective_share,
   min(propensity) AS min_propensity,
   max(propensity) AS max_propensity,
-  avg(CASE WHEN propensity < 0.01 THEN 1.0 ELSE 0.0 END) AS share_below_001
+  avg(CASE WHEN propensity < 0.01 THEN 1.0 ELSE 0.0 END) AS share_below_001,
+  /*min_effective_share*/ 0.1 AS least_share
 FROM audited

@@ -84,8 +84,9 @@ pub(crate) fn name_of(value: &impl Serialize) -> String {
 }
 
 /// Keys of a job that say where results go and what the machine may use, not what is learned.
-const NOT_LEARNED: [&str; 11] = [
+const NOT_LEARNED: [&str; 12] = [
     "audit",
+    "columns.cluster",
     "name",
     "score",
     "secrets",

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::checks::{CHECKS, ListedCheck};
 use super::figures::{json_rows, plain};
-use super::outcome::{AuditOutcome, CheckResult, Part, fault};
+use super::outcome::{AuditOutcome, CheckResult, Part, bad_rows, fault};
 use super::roles::Roles;
 use super::settings::Settings;
 use crate::context::JobContext;
@@ -30,6 +30,8 @@ pub(super) struct Auditor<'a> {
     spec: &'a AuditSpec,
     query: DataFrame,
     roles: Roles,
+    /// Whether rows are left out that functions refuse.
+    leaves_out: bool,
     /// A session in which the view is the only table: the job's own tables cannot be mistaken for it.
     session: SessionContext,
 }
@@ -37,26 +39,39 @@ pub(super) struct Auditor<'a> {
 impl<'a> Auditor<'a> {
     pub(super) fn new(context: &'a JobContext, name: &'a str, query: DataFrame, roles: Roles) -> Result<Self> {
         let session = without_tables(context.session.state());
-        Ok(Self { context, name, spec: &context.job.audit[name], query, roles, session })
+        Ok(Self { context, name, spec: &context.job.audit[name], query, roles, leaves_out: false, session })
     }
 
-    /// Runs every check for which the roles are there.
-    pub(super) async fn run_all(self) -> Result<AuditOutcome> {
+    /// Runs every check for which the roles are there. One that fails for its values does not keep the others from it.
+    ///
+    /// # Errors
+    /// Where it is interrupted, the world fails, or the rows cannot even be counted.
+    pub(super) async fn run_all(mut self) -> Result<AuditOutcome> {
         let start = Instant::now();
-        let (mut results, mut skipped) = (Vec::new(), Vec::new());
+        let (mut results, mut skipped, mut problems) = (Vec::new(), Vec::new(), Vec::new());
         for check in CHECKS {
-            match self.lack(check) {
-                Some(reason) => skipped.push((*check, reason)),
-                None => results.push(self.run(check).await?),
+            if let Some(reason) = self.lack(check) {
+                skipped.push((*check, reason));
+                continue;
+            }
+            match self.run(check).await {
+                Ok(result) => {
+                    self.leaves_out |= bad_rows(&result) > 0;
+                    results.push(result);
+                }
+                Err(error) if results.is_empty() || !error.is_invalid_input() => return Err(error),
+                Err(error) => problems.push((*check, error)),
             }
         }
         Ok(AuditOutcome {
             name: self.name.to_owned(),
             table: self.context.job.name.clone(),
             phi: self.roles.phi_label(),
+            clusters: self.roles.cluster_columns().into_iter().map(str::to_owned).collect(),
             finished: Utc::now(),
             took: start.elapsed(),
-            fault: fault(self.name, &results),
+            fault: fault(self.name, self.spec.max_invalid, &results),
+            problems,
             results,
             skipped,
         })
@@ -111,12 +126,18 @@ impl<'a> Auditor<'a> {
     /// The query of a check, which gives the columns that the check reads.
     async fn query(&self, check: &ListedCheck, segment: Option<&str>) -> Result<DataFrame> {
         let planned = async {
-            let view = self.roles.view(self.query.clone(), &self.session, segment)?;
+            let sound = self.leaves_out && !check.every_row;
+            let view = self.roles.view(self.query.clone(), &self.session, segment, sound)?;
             self.session.deregister_table(VIEW)?;
             self.session.register_table(VIEW, view.into_view())?;
             let settings = Settings {
                 phi: self.roles.phi_names(),
                 phi_columns: self.roles.phi_columns(),
+                clusters: self.roles.clusters(),
+                tolerance: self.spec.tolerance,
+                bias_tolerance: self.spec.bias_tolerance,
+                confidence: self.spec.confidence,
+                min_effective_share: self.spec.min_effective_share,
                 bounds: self.spec.propensity_bounds,
                 lambda: self.spec.lambda,
                 bins: self.spec.propensity_bins,

@@ -16,7 +16,7 @@ pub(super) const fn family(name: &'static str, help: &'static str, labels: &'sta
     Family { name, help, labels }
 }
 
-/// Not renewed by an audit that has no row to judge by.
+/// Not renewed by an audit that is no success.
 const FINISHED: Family =
     family("counterweight_audit_timestamp_seconds", "When the audit last succeeded, in Unix time.", AUDIT);
 const TOOK: Family = family("counterweight_audit_duration_seconds", "How long the audit ran.", AUDIT);
@@ -60,7 +60,7 @@ pub(super) fn expose(exposition: &mut Exposition, audit: &AuditOutcome) -> Resul
         exposition.set(&gauge.family, &labels, gauge.value)?;
     }
     let labels = [audit.table.as_str(), audit.name.as_str()];
-    if audit.fault.is_none() {
+    if audit.is_success() {
         exposition.set(&FINISHED, &labels, audit.finished.timestamp_millis() as f64 / 1e3)?;
     }
     exposition.set(&TOOK, &labels, audit.took.as_secs_f64())
@@ -71,5 +71,5 @@ pub(super) fn expose(exposition: &mut Exposition, audit: &AuditOutcome) -> Resul
 pub(super) fn is_kept(audits: &[AuditOutcome], family: &str, labels: &[(String, String)]) -> bool {
     let is = |key: &str, value: &str| labels.iter().any(|(known, of)| known == key && of == value);
     let own = audits.iter().find(|audit| is("table", &audit.table) && is("audit", &audit.name));
-    own.is_none_or(|audit| family == FINISHED.name && audit.fault.is_some())
+    own.is_none_or(|audit| family == FINISHED.name && !audit.is_success())
 }

@@ -35,8 +35,9 @@ use roles::{Roles, lacks_by_job, number_columns};
 
 /// Runs the audits of a job: `[audit.NAME]`.
 ///
-/// An audit without a row to judge by is no success: the run fails with [`Error::Invalid`], once everything else is done
-/// and written. [`AuditOperator::report`] gives what was found all the same.
+/// An audit without a row to judge by, or with more bad rows than its `max_invalid`, is no success: the run fails with
+/// [`Error::Invalid`], once everything else is done and written; so it does where a check or a whole audit fails.
+/// [`AuditOperator::report`] gives what was found all the same.
 ///
 /// The summary of its report is `{"audits": {NAME: …}}`, with every figure of every check.
 #[derive(Debug, Clone, Default)]
@@ -73,11 +74,11 @@ impl Operator for AuditOperator {
 }
 
 impl AuditOperator {
-    /// Runs the audits. What they found is told even where the run then fails: where an audit had no rows to judge by, or
-    /// something could not be written.
+    /// Runs the audits. What they found is told even where the run then fails: where an audit is no success, or something
+    /// could not be written.
     ///
     /// # Errors
-    /// Where nothing was found: a location cannot be written, or a query fails.
+    /// Where nothing was found: a location cannot be written, the query of every audit fails, or it is interrupted.
     pub async fn report(&self, context: &JobContext) -> Result<(Report, Result<()>)> {
         let job = &context.job;
         let names = self.selected(job)?;
@@ -88,12 +89,17 @@ impl AuditOperator {
         for name in &names {
             try_locations(context, name).await?;
         }
-        let mut audits = Vec::with_capacity(names.len());
+        let (mut audits, mut problems) = (Vec::with_capacity(names.len()), Vec::new());
         for name in names {
-            audits.push(audit(context, name).await?);
+            match audit(context, name).await {
+                Ok(audit) => audits.push(audit),
+                Err(Error::Interrupted) => return Err(Error::Interrupted),
+                Err(error) => problems.push(error),
+            }
         }
-        let faults = audits.iter().filter_map(|audit| audit.fault.as_ref());
-        let mut problems: Vec<_> = faults.map(|fault| Error::Invalid(format!("no rows: {fault}"))).collect();
+        if audits.is_empty() {
+            return Err(Error::several(problems));
+        }
         let outputs = results::write(context, &audits).await.unwrap_or_else(|error| {
             problems.push(error);
             Vec::new()
@@ -102,10 +108,14 @@ impl AuditOperator {
         for audit in &audits {
             writeln!(text, "{audit}").map_err(std::io::Error::other)?;
         }
+        for audit in &audits {
+            problems.extend(audit.fault.clone().map(Error::Invalid));
+        }
         let figures: BTreeMap<&str, Value> = audits.iter().map(|audit| (audit.name.as_str(), audit.json())).collect();
         let digests: BTreeMap<&str, Value> = audits.iter().map(|audit| (audit.name.as_str(), audit.digest())).collect();
         let digest = json!({ "alarm": audits.iter().any(AuditOutcome::alarm), "audits": digests });
         let report = Report::new(self.name(), text, json!({ "audits": figures }), outputs).with_digest(digest);
+        problems.extend(audits.into_iter().flat_map(|audit| audit.problems).map(|(_, error)| error));
         Ok((report, Error::all(problems)))
     }
 

@@ -10,8 +10,9 @@ use serde_json::{Map, Value, json};
 use super::checks::ListedCheck;
 use super::figures::JsonRow;
 use super::gauges::Gauges;
-use super::text::{segment_name, short, table};
+use super::text::{percent, segment_name, short, table};
 use super::verdict::Verdict;
+use crate::error::Error;
 
 /// What one audit found.
 #[derive(Debug)]
@@ -22,10 +23,14 @@ pub(super) struct AuditOutcome {
     pub(super) table: String,
     /// φ in words.
     pub(super) phi: String,
+    /// The columns that tell which rows belong together.
+    pub(super) clusters: Vec<String>,
     pub(super) finished: DateTime<Utc>,
     pub(super) took: Duration,
-    /// Why there was nothing to judge by, if so: the audit is no success.
+    /// Why its rows make the audit no success, if so.
     pub(super) fault: Option<String>,
+    /// Checks that failed, and why.
+    pub(super) problems: Vec<(ListedCheck, Error)>,
     pub(super) results: Vec<CheckResult>,
     /// Checks that were left out, and why.
     pub(super) skipped: Vec<(ListedCheck, String)>,
@@ -49,22 +54,55 @@ pub(super) struct Part {
     pub(super) gauges: Gauges,
 }
 
-/// Why the audit of that name has nothing to judge by, where its results say so.
-pub(super) fn fault(audit: &str, results: &[CheckResult]) -> Option<String> {
-    let balance = results.iter().find(|result| result.check.name == "balance")?;
-    let row = balance.parts.first()?.rows.first()?;
-    let count = |column: &str| row.get(column).and_then(Value::as_i64).unwrap_or_default();
-    if count("n") > 0 {
-        return None;
+/// A count that the check `rows` gives.
+fn count(result: &CheckResult, column: &str) -> i64 {
+    let row = result.parts.first().and_then(|part| part.rows.first());
+    row.and_then(|row| row.get(column)).and_then(Value::as_i64).unwrap_or_default()
+}
+
+/// How many rows functions refuse or have no cluster, by the result of the check `rows`; 0 by that of another.
+pub(super) fn bad_rows(result: &CheckResult) -> i64 {
+    count(result, "refused") + count(result, "null_cluster")
+}
+
+/// What may keep a row from counting: the column of the check `rows`, and in words.
+const REASONS: [(&str, &str); 8] = [
+    ("null_treated", "treated is NULL in"),
+    ("null_propensity", "propensity is NULL in"),
+    ("null_phi", "phi is NULL in"),
+    ("null_cluster", "cluster is NULL in"),
+    ("invalid_treated", "treated is not 0 or 1 in"),
+    ("invalid_propensity", "propensity is not from 0 to 1 in"),
+    ("impossible", "what happened has a propensity of 0 in"),
+    ("invalid_phi", "phi is not finite in"),
+];
+
+/// Why the audit of that name is no success, where its results say so: it has nothing to judge by, or more bad rows than a
+/// share of `most`.
+pub(super) fn fault(audit: &str, most: f64, results: &[CheckResult]) -> Option<String> {
+    let rows = results.iter().find(|result| result.check.name == "rows")?;
+    let (all, n) = (count(rows, "all_rows"), count(rows, "n"));
+    if all == 0 {
+        return Some(format!(
+            "no rows: audit.{audit}.query gives none; see whether its WHERE and its tables are right"
+        ));
     }
-    let skipped = count("rows_skipped");
-    if skipped == 0 {
-        return Some(format!("audit.{audit}.query gives none; see whether its WHERE and its tables are right"));
+    let reasons = REASONS.iter().map(|(column, words)| (count(rows, column), words)).filter(|(rows, _)| *rows > 0);
+    let reasons = reasons.map(|(rows, words)| format!("{words} {rows}")).collect::<Vec<_>>().join(", ");
+    if n == 0 {
+        return Some(format!("no rows: none of the {all} that audit.{audit}.query gives counts: {reasons}"));
     }
-    let roles = ["treated", "propensity", "phi"].map(|role| (role, count(&format!("null_{role}"))));
-    let reasons: Vec<_> =
-        roles.iter().filter(|(_, rows)| *rows > 0).map(|(role, rows)| format!("{role} is NULL in {rows}")).collect();
-    Some(format!("none of the {skipped} that audit.{audit}.query gives counts: {}", reasons.join(", ")))
+    let share = (all - n) as f64 / all as f64;
+    (share > most).then(|| {
+        let enough = (share * 1e4).ceil() / 1e4;
+        format!(
+            "bad rows: {} of the {all} that audit.{audit}.query gives ({}), more than audit.{audit}.max_invalid = {most} \
+             lets be: {reasons}; mend them or leave them out in the query, bound a propensity of 0 or 1 with clip_propensity, \
+             or set max_invalid = {enough}",
+            all - n,
+            percent(share)
+        )
+    })
 }
 
 impl AuditOutcome {
@@ -74,29 +112,46 @@ impl AuditOutcome {
             self.results.iter().map(|result| (result.check.name.to_owned(), result.json())).collect();
         let skipped: Map<_, _> =
             self.skipped.iter().map(|(check, reason)| (check.name.to_owned(), reason.as_str().into())).collect();
+        let failed: Map<_, _> =
+            self.problems.iter().map(|(check, error)| (check.name.to_owned(), error.to_string().into())).collect();
         json!({
             "table": self.table,
             "phi": self.phi,
+            "cluster": self.clusters,
+            "verdict": self.verdict().and_then(|verdict| verdict.value),
             "finished": self.finished,
             "seconds": self.took.as_secs_f64(),
             "fault": self.fault,
             "alarm": self.alarm(),
             "checks": checks,
             "skipped": skipped,
+            "failed": failed,
         })
     }
 
     /// What one line of a log tells.
     pub(super) fn digest(&self) -> Value {
-        let balance = self.results.iter().find(|result| result.check.name == "balance");
-        let balance = balance.and_then(|result| result.parts.first());
+        let rows = self.results.iter().find(|result| result.check.name == "rows");
+        let verdict = self.verdict();
         json!({
-            "rows": balance.and_then(|part| part.rows.first()).map(|row| &row["n"]),
+            "rows": rows.map(|rows| count(rows, "n")),
             "seconds": self.took.as_secs_f64(),
             "fault": self.fault,
             "alarm": self.alarm(),
-            "verdict": balance.map(|part| &part.verdict.text),
+            "verdict": verdict.and_then(|verdict| verdict.value),
+            "text": verdict.map(|verdict| &verdict.text),
         })
+    }
+
+    /// The verdict on the whole table.
+    fn verdict(&self) -> Option<&Verdict> {
+        let result = self.results.iter().find(|result| result.check.name == "verdict");
+        result.and_then(|result| result.parts.first()).map(|part| &part.verdict)
+    }
+
+    /// Whether every check could be run, on rows that could be judged by.
+    pub(super) fn is_success(&self) -> bool {
+        self.fault.is_none() && self.problems.is_empty()
     }
 
     /// Whether a check has found a reason to distrust the propensities.
@@ -124,7 +179,7 @@ impl Part {
 }
 
 impl CheckResult {
-    /// `{"title": …, "verdicts": [{"text": …, "alarm": …}], "rows": […]}`
+    /// `{"title": …, "verdicts": [{"text": …, "alarm": …, "value": …}], "rows": […]}`
     pub(super) fn json(&self) -> Value {
         let verdicts: Vec<_> = self.parts.iter().map(|part| &part.verdict).collect();
         let rows: Vec<_> = self.parts.iter().flat_map(|part| &part.rows).collect();
@@ -135,12 +190,19 @@ impl CheckResult {
 impl fmt::Display for AuditOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = short(self.took.as_secs_f64());
-        writeln!(f, "Audit {} of {} (phi = {}), {seconds} s", self.name, self.table, self.phi)?;
+        let clusters = match self.clusters.as_slice() {
+            [] => String::new(),
+            clusters => format!(", cluster = {}", clusters.join(",")),
+        };
+        writeln!(f, "Audit {} of {} (phi = {}{clusters}), {seconds} s", self.name, self.table, self.phi)?;
         if let Some(fault) = &self.fault {
-            writeln!(f, "! no rows: {fault}")?;
+            writeln!(f, "! {fault}")?;
+        }
+        for (check, error) in &self.problems {
+            writeln!(f, "! check {} failed: {error}", check.name)?;
         }
         for CheckResult { check, parts } in &self.results {
-            for part in parts {
+            for part in parts.iter().filter(|part| !part.verdict.is_plain) {
                 let by = part.segment_column.as_ref().map_or(String::new(), |column| format!(" By {column}:"));
                 writeln!(f, "\n{}{by}", check.title())?;
                 let mark = if part.verdict.alarm { "! " } else { "" };

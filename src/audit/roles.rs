@@ -8,11 +8,11 @@ use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::dataframe::DataFrame;
 use datafusion::error::DataFusionError;
 use datafusion::execution::FunctionRegistry;
-use datafusion::logical_expr::{Expr, cast, lit, when};
+use datafusion::logical_expr::{Expr, cast, ident, lit, when};
 
 use super::known_outcome::known_outcome;
 use crate::error::{Error, Result, nearest};
-use crate::job::{AuditSpec, ColumnKind, Job, PointLoss, Role};
+use crate::job::{AuditSpec, ColumnKind, Columns, Job, PointLoss, Role};
 use crate::session::is_vector;
 
 /// Roles without which there is no audit.
@@ -26,7 +26,7 @@ fn admits(kind: ColumnKind, data_type: &DataType) -> bool {
         ColumnKind::Number => is_number,
         ColumnKind::Flag => is_flag,
         ColumnKind::Representation => is_flag || is_vector(data_type),
-        ColumnKind::Identity | ColumnKind::Any => !data_type.is_nested(),
+        ColumnKind::Identity | ColumnKind::Identities | ColumnKind::Any => !data_type.is_nested(),
     }
 }
 
@@ -38,6 +38,7 @@ fn roles() -> impl Iterator<Item = Role> {
 fn in_words(kind: ColumnKind) -> &'static str {
     match kind {
         ColumnKind::Identity => "an integer or text",
+        ColumnKind::Identities => "an integer, text, a date or a moment",
         ColumnKind::Number => "a number",
         ColumnKind::Flag => "a number or a boolean",
         ColumnKind::Representation => "a number, or a vector of FLOAT or DOUBLE",
@@ -61,6 +62,9 @@ pub(super) struct Roles {
     loss: PointLoss,
 }
 
+/// What the view calls the columns that tell which rows belong together.
+const CLUSTERS: [&str; 2] = ["cluster", "cluster_2"];
+
 impl Roles {
     /// Finds the column of each role in what the audit's query gives.
     ///
@@ -78,7 +82,10 @@ impl Roles {
         let mut finder = Finder { spec, audit, schema, texts, problems: Vec::new() };
         let mut found = BTreeMap::new();
         for role in roles() {
-            let names = columns.all(role);
+            let names = match role {
+                Role::Cluster if !columns.is_given(role) => finder.users(&columns),
+                _ => columns.all(role),
+            };
             if names.is_empty() {
                 if REQUIRED.contains(&role) {
                     finder.miss(role);
@@ -126,6 +133,16 @@ impl Roles {
         }
     }
 
+    /// What the view calls the columns that tell which rows belong together.
+    pub(super) fn clusters(&self) -> Vec<&'static str> {
+        self.all(Role::Cluster).iter().zip(CLUSTERS).map(|(_, name)| name).collect()
+    }
+
+    /// What the job calls these columns.
+    pub(super) fn cluster_columns(&self) -> Vec<&str> {
+        self.all(Role::Cluster).iter().map(|found| found.name.as_str()).collect()
+    }
+
     /// φ in words: its columns, or `1`.
     pub(super) fn phi_label(&self) -> String {
         self.phi_columns().join(",")
@@ -136,18 +153,20 @@ impl Roles {
         lacks(column, !self.segments.is_empty(), |role| self.get(role).is_some())
     }
 
-    /// The view `audited`: the query's rows under the names of their roles, a column NULL where its role is absent.
+    /// The view `audited`: the query's rows under the names of their roles, a column NULL where its role is absent. A `sound`
+    /// one leaves out the rows that functions refuse, and those without a cluster.
     pub(super) fn view(
         &self,
         query: DataFrame,
         functions: &dyn FunctionRegistry,
         segment: Option<&str>,
+        sound: bool,
     ) -> Result<DataFrame, DataFusionError> {
         let null = || cast(lit(ScalarValue::Null), DataType::Float64);
         let mut columns = vec![self.true_error(functions)?.unwrap_or_else(null).alias("true_error")];
         for role in roles() {
             let expr = match (role, self.get(role)) {
-                (Role::Phi, _) => continue,
+                (Role::Phi | Role::Cluster, _) => continue,
                 (Role::Error, None) => self.derived_error(functions)?,
                 (_, found) => found.map(|found| found.expr.clone()),
             };
@@ -157,9 +176,22 @@ impl Roles {
             [] => columns.push(lit(1.0).alias("phi")),
             phi => columns.extend(phi.iter().zip(self.phi_names()).map(|(found, name)| found.expr.clone().alias(name))),
         }
+        let clusters = self.all(Role::Cluster).iter().zip(CLUSTERS);
+        columns.extend(clusters.map(|(found, name)| found.expr.clone().alias(name)));
         let segment = self.segments.iter().find(|found| Some(found.name.as_str()) == segment);
         columns.extend(segment.map(|found| found.expr.clone().alias("segment")));
-        query.select(columns)
+        let view = query.select(columns)?;
+        match sound {
+            false => Ok(view),
+            true => view.filter(self.is_sound(functions)?),
+        }
+    }
+
+    /// Whether functions do not refuse a row of the view, and it has its clusters.
+    fn is_sound(&self, functions: &dyn FunctionRegistry) -> Result<Expr, DataFusionError> {
+        let names = ["treated".to_owned(), "propensity".to_owned()].into_iter().chain(self.phi_names());
+        let refused = functions.udf("refused_for")?.call(names.map(|name| ident(name)).collect());
+        Ok(self.clusters().into_iter().fold(refused.is_null(), |sound, name| sound.and(ident(name).is_not_null())))
     }
 
     /// The loss of the prediction in treated rows, which is e where no column holds it. Nothing is read of the outcomes of
@@ -210,7 +242,7 @@ fn lacks(column: &str, has_segments: bool, has: impl Fn(Role) -> bool) -> Option
 /// The columns that play roles of numbers in an audit, by name.
 pub(super) fn number_columns(job: &Job, audit: &str) -> Vec<String> {
     let columns = job.columns.overridden(&job.audit[audit].columns);
-    let roles = roles().filter(|role| role.kind() != ColumnKind::Any);
+    let roles = roles().filter(|role| !matches!(role.kind(), ColumnKind::Any | ColumnKind::Identities));
     roles.flat_map(|role| columns.all(role).to_vec()).collect()
 }
 
@@ -257,6 +289,16 @@ impl Finder<'_> {
         )));
     }
 
+    /// The column of the user, where the query gives it and rows can be told apart by it.
+    fn users<'c>(&self, columns: &'c Columns) -> &'c [String] {
+        let users = columns.all(Role::User);
+        let gives = |name: &String| {
+            let fields = self.schema.qualified_fields_with_unqualified_name(name);
+            matches!(fields.as_slice(), [(_, field)] if admits(ColumnKind::Identities, field.data_type()))
+        };
+        if users.iter().all(gives) { users } else { &[] }
+    }
+
     /// The columns that have `role` by those names.
     fn role(&mut self, role: Role, names: &[String]) -> Vec<Found> {
         let key = self.key(role);
@@ -266,6 +308,12 @@ impl Finder<'_> {
             self.problems.push(Error::Invalid(format!(
                 "{key}: the column {:?} holds vectors and must be the only one; give numeric columns or one of vectors",
                 vector.name
+            )));
+        }
+        if role == Role::Cluster && names.len() > CLUSTERS.len() {
+            self.problems.push(Error::Invalid(format!(
+                "{key} names {} columns: give one, or two of which rows may share either",
+                names.len()
             )));
         }
         match role {
@@ -298,7 +346,8 @@ impl Finder<'_> {
                 let column = Expr::Column(Column::new(qualifier.cloned(), name));
                 // A column of NULLs alone has no type of its own.
                 let needs_type = field.data_type().is_decimal() || *field.data_type() == DataType::Null;
-                let expr = if needs_type && kind != ColumnKind::Any { cast(column, DataType::Float64) } else { column };
+                let is_number = !matches!(kind, ColumnKind::Any | ColumnKind::Identities);
+                let expr = if needs_type && is_number { cast(column, DataType::Float64) } else { column };
                 return Some(Found { name: name.to_owned(), expr });
             }
             [(_, field)] => {

@@ -3,7 +3,7 @@
 //! A comment `/*name*/` marks the token after it as a setting: an audit puts the job's value there, or a threshold of
 //! verdicts, and a person who runs the file by hand edits it.
 
-use super::thresholds::{CHANGE_ELEMENTS, LAMBDA_ELEMENTS, SIGNIFICANCE};
+use super::thresholds::{BIAS_ELEMENTS, CHANGE_ELEMENTS, LAMBDA_ELEMENTS};
 
 /// What an audit puts in place of the marked tokens.
 #[derive(Debug, Clone)]
@@ -12,6 +12,16 @@ pub(super) struct Settings {
     pub(super) phi: Vec<String>,
     /// `/*phi_columns*/`: what the columns of φ are called in the job.
     pub(super) phi_columns: Vec<String>,
+    /// `/*treatment*/` and `/*few_groups*/`: the columns of `audited` that tell which rows belong together.
+    pub(super) clusters: Vec<&'static str>,
+    /// `/*tolerance*/`
+    pub(super) tolerance: f64,
+    /// `/*bias_tolerance*/`
+    pub(super) bias_tolerance: f64,
+    /// `/*confidence*/`, and what it leaves: `/*level*/`
+    pub(super) confidence: f64,
+    /// `/*min_effective_share*/`
+    pub(super) min_effective_share: f64,
     /// `/*lower*/` and `/*upper*/`: beyond them a propensity is too close to 0 or 1.
     pub(super) bounds: [f64; 2],
     /// `/*lambda*/`
@@ -45,7 +55,15 @@ impl Settings {
 
     fn value(&self, name: &str) -> Option<String> {
         Some(match name {
-            "significance" => format!("{SIGNIFICANCE:?}"),
+            "treatment" => self.treatment(None),
+            "few_groups" => self.treatment(Some(FEW_GROUPS)),
+            "tolerance" => format!("{:?}", self.tolerance),
+            "bias_tolerance" => format!("{:?}", self.bias_tolerance),
+            "confidence" => format!("{:?}", self.confidence),
+            // Without the digits that the subtraction leaves.
+            "level" => format!("{:?}", ((1.0 - self.confidence) * 1e12).round() / 1e12),
+            "min_effective_share" => format!("{:?}", self.min_effective_share),
+            "bias_elements" => BIAS_ELEMENTS.to_string(),
             "lambda_elements" => LAMBDA_ELEMENTS.to_string(),
             "change_elements" => CHANGE_ELEMENTS.to_string(),
             "phi" => self.phi.join(", "),
@@ -65,6 +83,21 @@ impl Settings {
     }
 }
 
+/// Into how many groups the clusters of each of many parts of a table are put.
+const FEW_GROUPS: usize = 32;
+
+impl Settings {
+    /// The treatment, with the clusters of its row where there are any.
+    fn treatment(&self, groups: Option<usize>) -> String {
+        match (self.clusters.as_slice(), groups) {
+            ([], _) => "treated".to_owned(),
+            (clusters, None) => format!("treatment(treated, {})", clusters.join(", ")),
+            ([only], Some(groups)) => format!("treatment(treated, {only}, NULL, {groups})"),
+            (clusters, Some(groups)) => format!("treatment(treated, {}, {groups})", clusters.join(", ")),
+        }
+    }
+}
+
 /// Text as SQL writes it.
 fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
@@ -79,6 +112,11 @@ mod tests {
         Settings {
             phi: vec!["phi_1".into(), "phi_2".into()],
             phi_columns: vec!["the user's age".into(), "K".into()],
+            clusters: vec!["cluster"],
+            tolerance: 0.1,
+            bias_tolerance: 0.05,
+            confidence: 0.99,
+            min_effective_share: 0.1,
             bounds: [1e-5, 0.75],
             lambda: 0.5,
             bins: 7,
@@ -103,13 +141,28 @@ mod tests {
             ("positivity", "propensity_profile(treated, propensity, 1e-5, 0.75) AS profile"),
             ("calibration", "floor(rank * 7)"),
             ("estimates", "error, 0.5, phi_1, phi_2) AS ips_v2"),
-            ("trend", "(WHERE week_q_value < 0.01) OVER ()"),
+            ("trend", "imbalance(treatment(treated, cluster, NULL, 32), propensity, phi_1, phi_2) AS arm"),
+            ("verdict", "imbalance(treatment(treated, cluster), propensity, phi_1, phi_2) AS arm"),
+            ("verdict", "balance_verdict(arm, ips, 0.1, 0.05, 0.99)"),
+            ("segments", "WHEN q_value <= 0.01 THEN"),
         ];
         for (name, part) in expected {
             let check = CHECKS.iter().find(|check| check.name == name).unwrap();
             let sql = settings().apply(check.sql);
             assert!(sql.contains(part), "{part} is not in {sql}");
         }
+    }
+
+    #[test]
+    fn the_treatment_tells_the_clusters_of_a_row() {
+        let treatment = |clusters: &[&'static str], groups| {
+            Settings { clusters: clusters.to_vec(), ..settings() }.treatment(groups)
+        };
+        assert_eq!(treatment(&[], None), "treated");
+        assert_eq!(treatment(&[], Some(32)), "treated");
+        assert_eq!(treatment(&["cluster"], Some(32)), "treatment(treated, cluster, NULL, 32)");
+        assert_eq!(treatment(&["cluster", "cluster_2"], None), "treatment(treated, cluster, cluster_2)");
+        assert_eq!(treatment(&["cluster", "cluster_2"], Some(32)), "treatment(treated, cluster, cluster_2, 32)");
     }
 
     #[test]
@@ -125,7 +178,9 @@ mod tests {
     fn run_by_hand_a_check_has_the_thresholds_of_an_audit() {
         for check in CHECKS {
             for (name, after) in check.sql.split("/*").skip(1).filter_map(|text| text.split_once("*/ ")) {
-                if ["significance", "lambda_elements", "change_elements"].contains(&name) {
+                let of_spec = ["tolerance", "bias_tolerance", "confidence", "level", "min_effective_share"];
+                let of_functions = ["bias_elements", "lambda_elements", "change_elements"];
+                if of_spec.contains(&name) || of_functions.contains(&name) {
                     let value = settings().value(name).unwrap();
                     let by_hand = after.split([',', ')', '\n', ' ']).next();
                     assert_eq!(by_hand, Some(value.as_str()), "{}: /*{name}*/", check.name);

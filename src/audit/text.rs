@@ -97,6 +97,12 @@ pub(super) fn short(number: f64) -> String {
     }
 }
 
+/// The same with its sign.
+pub(super) fn signed(number: f64) -> String {
+    let sign = if number > 0.0 { "+" } else { "" };
+    format!("{sign}{}", short(number))
+}
+
 /// A share in per cent.
 pub(super) fn percent(share: f64) -> String {
     match share.abs() {
@@ -123,6 +129,7 @@ mod tests {
             assert_eq!(short(number), expected);
         }
         assert_eq!(short(-1e20), "-1.00e20");
+        assert_eq!([0.05, -2.0, 0.0].map(signed), ["+0.05", "-2", "0"]);
         assert_eq!(thousands(-1234567), "-1,234,567");
         assert_eq!(thousands(999), "999");
         assert_eq!(percent(0.4123), "41.2 %");

@@ -77,6 +77,10 @@ roles! {
     Day = "day": Any,
     /// φ: numeric columns, or one column of vectors. Absent, φ = 1.
     Phi = "phi": Representation,
+    /// What rows that belong together have in common, for the intervals and tests of an audit: one column, or a list of two of
+    /// which rows may share either. Absent, the column of the role user, if an audit's query gives it; none where the list is
+    /// empty.
+    Cluster = "cluster": Identities,
 }
 
 /// What a column in a role may hold.
@@ -85,6 +89,8 @@ roles! {
 pub enum ColumnKind {
     /// An integer or text.
     Identity,
+    /// What [`ColumnKind::Identity`] may, a date, or a moment. One column or two may have the role.
+    Identities,
     /// A number.
     Number,
     /// A number or a boolean.
@@ -103,7 +109,7 @@ impl Role {
 
     /// Whether several columns may play the role: its key then takes a list.
     pub fn is_list(self) -> bool {
-        self.kind() == ColumnKind::Representation
+        matches!(self.kind(), ColumnKind::Representation | ColumnKind::Identities)
     }
 }
 
@@ -129,7 +135,7 @@ impl<'de> Deserialize<'de> for Role {
 /// The column of a query's result that plays each role. A role without a column is absent.
 ///
 /// In a job file it is a table: the name of one column under the key of each [`Role`], a list of names under a key of
-/// several ([`Role::is_list`]). An empty list is as good as none.
+/// several ([`Role::is_list`]). An empty list is as good as none, but for the role cluster: rows then belong to none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Columns(BTreeMap<Role, Vec<String>>);
 
@@ -142,6 +148,11 @@ impl Columns {
     /// The columns in `role`.
     pub fn all(&self, role: Role) -> &[String] {
         self.0.get(&role).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether the role has a column, or is said to have none.
+    pub fn is_given(&self, role: Role) -> bool {
+        self.0.contains_key(&role)
     }
 
     /// These columns and `column` in `role`: in place of the one that had it, or after the others of a role of several.
@@ -189,17 +200,37 @@ impl<'de> Deserialize<'de> for Columns {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Columns, A::Error> {
                 let mut columns = BTreeMap::new();
                 while let Some(role) = map.next_key::<Role>()? {
-                    let names = if role.is_list() { map.next_value()? } else { vec![map.next_value()?] };
+                    let names = match role.kind() {
+                        ColumnKind::Representation => map.next_value()?,
+                        ColumnKind::Identities => map.next_value::<OneOrSeveral>()?.names(),
+                        _ => vec![map.next_value()?],
+                    };
                     if columns.insert(role, names).is_some() {
                         return Err(A::Error::duplicate_field(role.key()));
                     }
                 }
-                columns.retain(|_, names: &mut Vec<String>| !names.is_empty());
+                columns.retain(|role, names: &mut Vec<String>| !names.is_empty() || *role == Role::Cluster);
                 Ok(Columns(columns))
             }
         }
 
         deserializer.deserialize_map(Table)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a column or a list of columns is wanted")]
+enum OneOrSeveral {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl OneOrSeveral {
+    fn names(self) -> Vec<String> {
+        match self {
+            Self::One(name) => vec![name],
+            Self::Several(names) => names,
+        }
     }
 }
 
@@ -209,9 +240,18 @@ impl JsonSchema for Columns {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let column = |role: Role| match role.is_list() {
-            true => json_schema!({ "type": "array", "items": { "type": "string" }, "description": role.meaning() }),
-            false => json_schema!({ "type": "string", "description": role.meaning() }),
+        let column = |role: Role| match role.kind() {
+            ColumnKind::Representation => {
+                json_schema!({ "type": "array", "items": { "type": "string" }, "description": role.meaning() })
+            }
+            ColumnKind::Identities => json_schema!({
+                "anyOf": [
+                    { "type": "string" },
+                    { "type": "array", "items": { "type": "string" }, "maxItems": 2 },
+                ],
+                "description": role.meaning(),
+            }),
+            _ => json_schema!({ "type": "string", "description": role.meaning() }),
         };
         let properties: BTreeMap<&str, Schema> = Role::ALL.iter().map(|role| (role.key(), column(*role))).collect();
         json_schema!({ "type": "object", "properties": properties, "additionalProperties": false })
@@ -263,8 +303,19 @@ mod tests {
         assert!(error(r#"{"usr": "u"}"#).starts_with("unknown field `usr`, expected one of `user`, `item`, `treated`"));
         assert!(error(r#"{"user": ["u"]}"#).contains("expected a string"));
         assert!(error(r#"{"phi": "x"}"#).contains("expected a sequence"));
+        assert!(error(r#"{"cluster": 3}"#).contains("a column or a list of columns is wanted"));
         assert!(error(r#"{"user": "u", "user": "v"}"#).contains("duplicate field `user`"));
         assert!(error("3").contains("expected a table of columns by role"));
+    }
+
+    #[test]
+    fn clusters_are_one_column_or_a_list_and_an_empty_one_is_a_choice() {
+        let columns = |text: &str| serde_json::from_str::<Columns>(text).unwrap();
+        assert_eq!(columns(r#"{"cluster": "u"}"#), columns(r#"{"cluster": ["u"]}"#));
+        assert_eq!(columns(r#"{"cluster": ["u", "i"]}"#).all(Role::Cluster), ["u", "i"]);
+        let none = columns(r#"{"user": "u"}"#).overridden(&columns(r#"{"cluster": []}"#));
+        assert!(none.is_given(Role::Cluster) && none.all(Role::Cluster).is_empty());
+        assert!(!columns(r#"{"user": "u", "phi": []}"#).is_given(Role::Phi));
     }
 
     #[test]

@@ -98,7 +98,8 @@ fn rows_are_skipped_for_a_reason_that_every_check_of_phi_tells() {
     let table = "o,p,x,day,b,q,e\n1,0.5,1,1,0.4,0.5,1\n0,0.5,2,1,0.4,0.5,\n1,0.5,,1,0.4,0.5,1\n,0.5,1,1,0.4,0.5,1\n\
                  1,,1,1,0.4,0.5,1\n0,,,1,0.4,0.5,\n";
     let keys = format!(
-        "{PREDICTED}\ncolumns.phi = ['x']\ncolumns.day = 'day'\ncolumns.propensity_before = 'b'\nsegments = ['day']"
+        "{PREDICTED}\ncolumns.phi = ['x']\ncolumns.day = 'day'\ncolumns.propensity_before = 'b'\nsegments = ['day']
+max_invalid = 1"
     );
     let figures = audit(bench(table, ALL, &keys).path());
     for check in ["balance", "segments", "elements", "trend", "lambda", "model_change"] {
@@ -229,6 +230,6 @@ fn what_was_found_is_printed_before_what_failed() {
 fn the_audits_of_a_job_are_listed_with_their_checks() {
     let folder = bench(TABLE, ALL, "");
     let text = succeed(&mut command(folder.path(), &["audit", "job.toml", "--list"]));
-    assert!(text.starts_with("audit.main\n  balance         Do the propensities balance"), "{text}");
+    assert!(text.starts_with("audit.main\n  rows            Which rows count?\n  verdict         Are the "), "{text}");
     assert!(text.contains("day by day? (left out: no column has the role day)\n"), "{text}");
 }

@@ -4,6 +4,7 @@
 
 mod audit;
 mod audit_input;
+mod audit_verdicts;
 mod documentation;
 mod end_to_end;
 mod ends;

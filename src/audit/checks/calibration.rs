@@ -4,7 +4,6 @@ use super::Check;
 use crate::audit::figures::figures;
 use crate::audit::gauges::{AUDIT, Gauges, family};
 use crate::audit::text::short;
-use crate::audit::thresholds::SIGNIFICANCE;
 use crate::audit::verdict::Verdict;
 use crate::metrics::Family;
 
@@ -16,29 +15,31 @@ figures! {
     struct Bin {
         n: i64,
         gap_sd: Option<f64>,
+        p_value: Option<f64>,
         calibration_error: Option<f64>,
+        level: f64,
     }
 }
 
 impl Check for Bin {
     const NAME: &'static str = "calibration";
     const SQL: &'static str = include_str!("../../../sql/calibration.sql");
-    const HIDDEN: &'static [&'static str] = &["calibration_error"];
+    const HIDDEN: &'static [&'static str] = &["calibration_error", "level"];
 
     fn verdict(rows: &[Self]) -> Option<Verdict> {
-        let error = rows.first()?.calibration_error?;
+        let first = rows.first()?;
+        let (error, level) = (first.calibration_error?, first.level);
         let worst = rows.iter().filter_map(|row| row.gap_sd).map(f64::abs).fold(0.0, f64::max);
-        // At most this chance that one of the bins is so far off: the tail of the normal distribution is below
-        // exp(-z²/2).
-        let p = rows.len() as f64 * (-worst * worst / 2.0).exp();
+        // At most this chance that one of the bins is so far off.
+        let p = rows.len() as f64 * rows.iter().filter_map(|row| row.p_value).fold(1.0, f64::min);
         let figure = format!(
             "the calibration error is {}, and the worst bin is {} standard deviations off",
             short(error),
             short(worst)
         );
-        Some(match p < SIGNIFICANCE {
-            true => Verdict::alarm(format!("{figure}: the propensities are miscalibrated")),
-            false => Verdict::calm(format!("{figure}: within sampling noise")),
+        Some(match p <= level {
+            true => Verdict::alarm(format!("{figure}: the propensities are miscalibrated beyond the tolerance")),
+            false => Verdict::calm(format!("{figure}: chance and the tolerance explain it")),
         })
     }
 
@@ -55,9 +56,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_worst_of_many_bins_may_be_far_off_by_chance() {
-        let bins = |z: f64| [z, 0.1].map(|z| Bin { n: 5, gap_sd: Some(z), calibration_error: Some(0.01) });
-        assert!(!judged(&bins(-3.0)).0);
-        assert!(judged(&bins(-5.0)).0);
+    fn the_worst_of_many_bins_may_be_off_by_chance() {
+        let bins = |p: f64| {
+            [p, 0.9].map(|p| Bin {
+                n: 5,
+                gap_sd: Some(3.0),
+                p_value: Some(p),
+                calibration_error: Some(0.01),
+                level: 0.01,
+            })
+        };
+        assert!(!judged(&bins(0.006)).0);
+        assert!(judged(&bins(0.004)).0);
     }
 }

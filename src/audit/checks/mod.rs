@@ -13,8 +13,10 @@ mod lambda;
 mod model_change;
 mod positivity;
 mod propensity_fit;
+mod rows;
 mod segments;
 mod trend;
+mod verdict;
 mod weights;
 
 use std::fmt;
@@ -30,6 +32,8 @@ use crate::error::{Context, Result};
 
 /// Every check, in the order in which an audit runs them.
 pub const CHECKS: &[ListedCheck] = &[
+    ListedCheck::of::<rows::Rows>(),
+    ListedCheck::of::<verdict::Effect>(),
     ListedCheck::of::<balance::Balance>(),
     ListedCheck::of::<segments::Segment>(),
     ListedCheck::of::<elements::Element>(),
@@ -56,6 +60,9 @@ trait Check: Figures {
     /// heading tells.
     const HIDDEN: &'static [&'static str] = &[];
 
+    /// Whether the check is of all rows; the others are of those that functions do not refuse.
+    const EVERY_ROW: bool = false;
+
     /// What the rows say, of which there is at least one; `None` where figures that it takes are NULL, as they are where
     /// hardly any row of the audited table counts.
     fn verdict(rows: &[Self]) -> Option<Verdict>;
@@ -72,13 +79,21 @@ pub struct ListedCheck {
     /// The file.
     pub sql: &'static str,
     pub(super) hidden: &'static [&'static str],
+    pub(super) every_row: bool,
     columns: &'static [Column],
     conclude: fn(&RecordBatch) -> Result<(Verdict, Gauges), ArrowError>,
 }
 
 impl ListedCheck {
     const fn of<C: Check>() -> Self {
-        Self { name: C::NAME, sql: C::SQL, hidden: C::HIDDEN, columns: C::COLUMNS, conclude: conclude::<C> }
+        Self {
+            name: C::NAME,
+            sql: C::SQL,
+            hidden: C::HIDDEN,
+            every_row: C::EVERY_ROW,
+            columns: C::COLUMNS,
+            conclude: conclude::<C>,
+        }
     }
 
     /// What is checked: a question.
@@ -157,7 +172,7 @@ mod tests {
 
     /// The alarm and the text of a verdict.
     pub(super) fn judged<C: Check>(rows: &[C]) -> (bool, String) {
-        let Verdict { text, alarm } = judge(rows);
+        let Verdict { text, alarm, .. } = judge(rows);
         (alarm, text)
     }
 
@@ -211,7 +226,7 @@ mod tests {
         let session = with_view().await;
         for (name, from, to, column) in [
             ("balance", "n, rows_skipped, null_treated", "n, rows_skipped AS skipped, null_treated", "rows_skipped"),
-            ("balance", "exp(-times_noise / 2) AS p_value", "exp(-times_noise / 2) AS p", "p_value"),
+            ("verdict", "n, clusters, verdict, decides", "n, clusters, verdict AS value, decides", "verdict"),
             ("segments", "OVER () AS segments", "OVER () AS all_segments", "segments"),
             ("weights", "AS max_weight,", "AS heaviest,", "max_weight"),
             ("trend", "days, out_of_balance", "days AS n_days, out_of_balance", "days"),

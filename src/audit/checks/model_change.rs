@@ -4,7 +4,7 @@ use super::Check;
 use crate::audit::figures::figures;
 use crate::audit::gauges::{AUDIT, Gauges, family};
 use crate::audit::text::short;
-use crate::audit::thresholds::{CHANGE_ELEMENTS, SIGNIFICANCE};
+use crate::audit::thresholds::CHANGE_ELEMENTS;
 use crate::audit::verdict::Verdict;
 use crate::metrics::Family;
 
@@ -23,13 +23,14 @@ figures! {
         bmse: Option<f64>,
         change: Option<f64>,
         p_value: Option<f64>,
+        level: f64,
     }
 }
 
 impl Check for ModelChange {
     const NAME: &'static str = "model_change";
     const SQL: &'static str = include_str!("../../../sql/model_change.sql");
-    const HIDDEN: &'static [&'static str] = &["elements"];
+    const HIDDEN: &'static [&'static str] = &["elements", "level"];
 
     fn verdict(rows: &[Self]) -> Option<Verdict> {
         let row = rows.first()?;
@@ -41,7 +42,7 @@ impl Check for ModelChange {
             return Some(Verdict::calm(text));
         }
         let figure = format!("BMSE went from {} to {}", short(row.bmse_before?), short(row.bmse?));
-        Some(match (row.p_value? < SIGNIFICANCE, row.change? > 0.0) {
+        Some(match (row.p_value? < row.level, row.change? > 0.0) {
             (true, true) => Verdict::alarm(format!("{figure}: the propensities balance worse than before")),
             (true, false) => Verdict::calm(format!("{figure}: the propensities balance better than before")),
             (false, _) => Verdict::calm(format!("{figure}: no change beyond sampling noise")),
@@ -70,6 +71,7 @@ mod tests {
                 bmse: Some(0.25),
                 change: Some(change),
                 p_value: Some(p),
+                level: 0.01,
             }]
         };
         let better = "BMSE went from 0.5 to 0.25: the propensities balance better than before";

@@ -32,6 +32,7 @@ figures! {
 impl Check for Positivity {
     const NAME: &'static str = "positivity";
     const SQL: &'static str = include_str!("../../../sql/positivity.sql");
+    const EVERY_ROW: bool = true;
 
     fn verdict(rows: &[Self]) -> Option<Verdict> {
         let row = rows.first()?;

@@ -10,6 +10,8 @@ figures! {
     struct PropensityFit {
         n: i64,
         explained: Option<f64>,
+        p_value: Option<f64>,
+        level: f64,
     }
 }
 
@@ -17,9 +19,12 @@ impl Check for PropensityFit {
     const NAME: &'static str = "propensity_fit";
     const SQL: &'static str = include_str!("../../../sql/propensity_fit.sql");
 
+    const HIDDEN: &'static [&'static str] = &["level"];
+
     fn verdict(rows: &[Self]) -> Option<Verdict> {
-        let explained = rows.first()?.explained?;
-        Some(match explained < 0.0 {
+        let row = rows.first()?;
+        let explained = row.explained?;
+        Some(match row.p_value? <= row.level {
             true => Verdict::alarm("the propensities predict the treatment worse than one constant would"),
             false => Verdict::calm(format!("the propensities save {} of a constant's log loss", percent(explained))),
         })

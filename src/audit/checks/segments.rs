@@ -4,14 +4,14 @@ use super::Check;
 use super::balance::set_balance;
 use crate::audit::figures::figures;
 use crate::audit::gauges::{Gauges, family};
-use crate::audit::text::{segment_name, short};
-use crate::audit::verdict::Verdict;
+use crate::audit::text::{segment_name, short, signed};
+use crate::audit::verdict::{Balanced, Verdict};
 use crate::metrics::Family;
 
 const SEGMENTS: &[&str] = &["table", "audit", "segment_column"];
 const LOOKED_AT: Family = family("counterweight_segments", "Segments looked at.", SEGMENTS);
 const OUT_OF_BALANCE: Family =
-    family("counterweight_segments_out_of_balance", "Segments out of balance beyond sampling noise.", SEGMENTS);
+    family("counterweight_segments_out_of_balance", "Segments out of balance beyond the tolerance.", SEGMENTS);
 
 figures! {
     /// The balance of one segment.
@@ -23,28 +23,38 @@ figures! {
         bmse_unbiased: Option<f64>,
         noise_floor: Option<f64>,
         times_noise: Option<f64>,
+        imbalance: Option<f64>,
         segments: i64,
         out_of_balance: i64,
+        balanced: i64,
+        undecided: i64,
     }
 }
 
 impl Check for Segment {
     const NAME: &'static str = "segments";
     const SQL: &'static str = include_str!("../../../sql/segments.sql");
-    const HIDDEN: &'static [&'static str] =
-        &["segment_column", "segments", "out_of_balance", "null_treated", "null_propensity", "null_phi"];
+    const HIDDEN: &'static [&'static str] = &[
+        "segment_column",
+        "segments",
+        "out_of_balance",
+        "balanced",
+        "undecided",
+        "null_treated",
+        "null_propensity",
+        "null_phi",
+    ];
 
     fn verdict(rows: &[Self]) -> Option<Verdict> {
         let worst = rows.first()?;
-        let all = short(worst.segments as f64);
+        let value = Balanced::of_counts(worst.out_of_balance, worst.undecided);
+        let shares = shares(worst.segments, "segments", worst.out_of_balance, worst.balanced, worst.undecided);
         if worst.out_of_balance == 0 {
-            return Some(Verdict::calm(format!("none of {all} segments is out of balance beyond sampling noise")));
+            return Some(Verdict::of(value, shares));
         }
-        let out = short(worst.out_of_balance as f64);
-        let share = format!("{out} of {all} segments are out of balance beyond sampling noise");
         let name = worst.segment.as_ref().map_or("NULL".to_owned(), |name| format!("{name:?}"));
-        let times = short(worst.times_noise?);
-        Some(Verdict::alarm(format!("{share}; the worst, {name}, has {times} × its noise floor")))
+        let imbalance = signed(worst.imbalance?);
+        Some(Verdict::of(value, format!("{shares}; the worst, {name}, has an imbalance of {imbalance}")))
     }
 
     fn gauges(rows: &[Self], gauges: &mut Gauges) {
@@ -57,6 +67,12 @@ impl Check for Segment {
     }
 }
 
+/// How many of all are unbalanced, balanced and undecided.
+pub(super) fn shares(all: i64, of: &str, unbalanced: i64, balanced: i64, undecided: i64) -> String {
+    let [all, unbalanced, balanced, undecided] = [all, unbalanced, balanced, undecided].map(|n| short(n as f64));
+    format!("{unbalanced} of {all} {of} are unbalanced, {balanced} balanced and {undecided} undecided")
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tests::judged;
@@ -65,5 +81,26 @@ mod tests {
     #[test]
     fn without_segments_there_is_nothing_to_judge() {
         assert_eq!(judged::<Segment>(&[]), (false, "there are no rows to judge by".to_owned()));
+    }
+
+    #[test]
+    fn the_worst_segment_is_named_where_one_is_unbalanced() {
+        let row = |out_of_balance, undecided| {
+            [Segment {
+                n: 9,
+                segment: Some("a".to_owned()),
+                imbalance: Some(-0.25),
+                segments: 20,
+                out_of_balance,
+                balanced: 3,
+                undecided,
+                ..Segment::default()
+            }]
+        };
+        let text =
+            "2 of 20 segments are unbalanced, 3 balanced and 15 undecided; the worst, \"a\", has an imbalance of -0.25";
+        assert_eq!(judged(&row(2, 15)), (true, text.to_owned()));
+        let text = "0 of 20 segments are unbalanced, 3 balanced and 17 undecided";
+        assert_eq!(judged(&row(0, 17)), (false, text.to_owned()));
     }
 }

@@ -4,7 +4,6 @@ use super::Check;
 use crate::audit::figures::figures;
 use crate::audit::gauges::{AUDIT, Gauges, family};
 use crate::audit::text::{percent, short};
-use crate::audit::thresholds::POOR_SAMPLE;
 use crate::audit::verdict::Verdict;
 use crate::metrics::Family;
 
@@ -25,12 +24,14 @@ figures! {
         largest_share: Option<f64>,
         effective_sample_size: Option<f64>,
         effective_share: Option<f64>,
+        least_share: f64,
     }
 }
 
 impl Check for Weights {
     const NAME: &'static str = "weights";
     const SQL: &'static str = include_str!("../../../sql/weights.sql");
+    const HIDDEN: &'static [&'static str] = &["least_share"];
 
     fn verdict(rows: &[Self]) -> Option<Verdict> {
         let row = rows.first()?;
@@ -42,7 +43,7 @@ impl Check for Weights {
             percent(share),
             percent(row.largest_share?)
         );
-        Some(if share < POOR_SAMPLE { Verdict::alarm(text) } else { Verdict::calm(text) })
+        Some(if share < row.least_share { Verdict::alarm(text) } else { Verdict::calm(text) })
     }
 
     fn gauges(rows: &[Self], gauges: &mut Gauges) {

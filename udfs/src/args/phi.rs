@@ -2,6 +2,7 @@
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array};
 use arrow::buffer::{BooleanBuffer, NullBuffer};
+use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float16Type, Float32Type, Float64Type};
 use datafusion_common::{Result, internal_err};
 
@@ -78,6 +79,27 @@ impl<'a> Phi<'a> {
             Phi::Columns(columns) => NullBuffer::union_many(columns.iter().map(|c| c.nulls())),
             Phi::Lists(lists) => NullBuffer::union(lists.array.nulls(), lists.whole().as_ref()),
         }
+    }
+
+    /// Which of `rows` rows have no NaN or infinity in φ.
+    pub(crate) fn finite(&self, rows: usize) -> Result<BooleanBuffer> {
+        let is_finite = |numbers: &Float64Array, at: usize| numbers.is_null(at) || numbers.value(at).is_finite();
+        Ok(match self {
+            Phi::One => BooleanBuffer::new_set(rows),
+            Phi::Columns(columns) => {
+                BooleanBuffer::collect_bool(rows, |row| columns.iter().all(|column| is_finite(column, row)))
+            }
+            Phi::Lists(lists) => {
+                let elements = cast(lists.elements, &DataType::Float64)?;
+                let elements = elements.as_primitive();
+                let row_is_finite = |row| {
+                    let start = lists.offsets.start(row);
+                    lists.array.is_null(row)
+                        || (start..start + lists.offsets.len(row)).all(|at| is_finite(elements, at))
+                };
+                BooleanBuffer::collect_bool(rows, row_is_finite)
+            }
+        })
     }
 
     /// Settles the number of elements a row, that of the `first` row that counts, or fails if

@@ -5,6 +5,7 @@ mod clip_propensity;
 mod inverse_propensity_weight;
 mod log_loss;
 mod mrdr_weight;
+mod refused_for;
 mod skipped_for;
 mod squared_error;
 mod treatment;
@@ -41,6 +42,7 @@ functions! {
         mrdr_weight::{mrdr_weight, mrdr_weight_udf},
         clip_propensity::{clip_propensity, clip_propensity_udf},
         skipped_for::{skipped_for, skipped_for_udf},
+        refused_for::{refused_for, refused_for_udf},
         treatment::{treatment, treatment_udf},
     }
 }
