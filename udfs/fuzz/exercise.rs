@@ -91,6 +91,11 @@ impl Call {
                         }
                     }
                 }
+                "directions" => arguments.push(Argument::Column(directions(u, tame)?)),
+                "day" => arguments.push(Argument::Column(days(u, tame)?)),
+                "state" if function.name() == "balance_alarm" => {
+                    arguments.push(Argument::Column(day_states(u, tame)?));
+                }
                 "state" => arguments.push(Argument::Column(states(u, tame)?)),
                 "treated" | "propensity" | "error" | "imputed_error" => {
                     arguments.push(Argument::Column(numbers(u, parameter, tame)?));
@@ -402,6 +407,67 @@ fn clusters(u: &mut Unstructured<'_>, tame: bool, width: usize) -> Bytes<[(&'sta
     Ok([("groups", Arc::new(groups)), ("keys", list(&keys, 2)), ("clusters", list(&sums, length))])
 }
 
+/// A column of directions, or of what looks like directions; those of an alarm's φ only where it has as many elements.
+fn directions(u: &mut Unstructured<'_>, tame: bool) -> Bytes<ArrayRef> {
+    let width = u.int_in_range(1..=3usize)?;
+    let valid = (0..ROWS).map(|_| u.ratio(19, 20)).collect::<Bytes<Vec<bool>>>()?;
+    let count: ArrayRef = Arc::new(UInt64Array::from(vec![7; ROWS]));
+    let lists = |u: &mut Unstructured<'_>| list_array(u, "state", tame, &[width; ROWS], &[true; ROWS]);
+    let (mean, sd) = if u.ratio(1, 2)? {
+        (repeated(&[1.0; 4][..width]), repeated(&[0.5; 4][..width]))
+    } else {
+        (lists(u)?, lists(u)?)
+    };
+    Ok(structs(vec![("count", count), ("mean", mean), ("sd", sd)], valid))
+}
+
+/// The same list in each row.
+fn repeated(list: &[f64]) -> ArrayRef {
+    let field = Arc::new(Field::new_list_field(DataType::Float64, true));
+    let offsets = OffsetBuffer::from_repeated_length(list.len(), ROWS);
+    Arc::new(ListArray::new(field, offsets, Arc::new(Float64Array::from(list.repeat(ROWS))), None))
+}
+
+fn structs(columns: Vec<(&str, ArrayRef)>, valid: Vec<bool>) -> ArrayRef {
+    let (fields, arrays): (Vec<_>, Vec<_>) = columns
+        .into_iter()
+        .map(|(name, array)| (Arc::new(Field::new(name, array.data_type().clone(), true)), array))
+        .unzip();
+    Arc::new(StructArray::new(fields.into(), arrays, Some(NullBuffer::from(valid))))
+}
+
+fn days(u: &mut Unstructured<'_>, tame: bool) -> Bytes<ArrayRef> {
+    let repeats = !tame && u.ratio(1, 2)?;
+    let from = i64::from(number(u));
+    let days = (0..ROWS as i64).map(|row| from + if repeats { row / 2 } else { row });
+    let days: ArrayRef = Arc::new(datafusion::arrow::array::Int64Array::from_iter_values(days));
+    let to = [DataType::Int64, DataType::Utf8, DataType::Date32, DataType::Float64];
+    let to = &to[u.int_in_range(0..=if tame { 1 } else { 3 })?];
+    let days = cast_with_options(&days, &DataType::Int32, &CastOptions::default()).unwrap_or(days);
+    Ok(cast_with_options(&days, to, &CastOptions::default()).unwrap_or(days))
+}
+
+/// A column of states of days, or of what looks like them.
+fn day_states(u: &mut Unstructured<'_>, tame: bool) -> Bytes<ArrayRef> {
+    let width = u.int_in_range(1..=3usize)?;
+    let numbers = 28 * (1 + width);
+    let valid = (0..ROWS).map(|_| u.ratio(19, 20)).collect::<Bytes<Vec<bool>>>()?;
+    let counts = (0..ROWS).map(|_| Ok(1 + u64::from(number(u)))).collect::<Bytes<Vec<u64>>>()?;
+    let lengths = if !tame && u.ratio(1, 4)? { vec![numbers + 1; ROWS] } else { vec![numbers; ROWS] };
+    let sums = match u.ratio(1, 2)? {
+        true => list_array(u, "state", tame, &lengths, &[true; ROWS])?,
+        false => repeated(&vec![1.0; numbers]),
+    };
+    let mut columns: Vec<(&str, ArrayRef)> = vec![
+        ("count", Arc::new(UInt64Array::from(counts))),
+        ("mean", repeated(&[1.0; 4][..width])),
+        ("sd", repeated(&[0.5; 4][..width])),
+        ("sums", sums),
+    ];
+    columns.extend(clusters(u, tame, 2 * (1 + width))?);
+    Ok(structs(columns, valid))
+}
+
 fn literal_of(u: &mut Unstructured<'_>, name: &str, tame: bool) -> Bytes<ScalarValue> {
     if !tame && u.ratio(1, 3)? {
         let text: ArrayRef = Arc::new(StringArray::from(vec!["Mass"]));
@@ -416,6 +482,8 @@ fn literal_of(u: &mut Unstructured<'_>, name: &str, tame: bool) -> Bytes<ScalarV
         });
     }
     Ok(match name {
+        "reference_days" => ScalarValue::Int64(Some(*u.choose(&[14, 14, 21, 28])?)),
+        "false_alarms" => ScalarValue::Float64(Some(*u.choose(&[0.5, 0.01, 1e-9])?)),
         "binning" => ScalarValue::from(*u.choose(&["width", "mass", "MASS"])?),
         "bins" => ScalarValue::Int64(Some(*u.choose(&[1, 2, 10, 10_000])?)),
         "level" | "lower" | "upper" => ScalarValue::Float64(Some(*u.choose(&[0.5, 0.95, 1e-17, 1.0 - 1e-16])?)),

@@ -106,5 +106,22 @@ fn argument(spec: &Spec, role: Role) -> &'static str {
         }
         Role::Lower => "Propensities below this literal number are counted; 0.01 if left out.",
         Role::Upper => "Propensities above this literal number are counted; 0.99 if left out.",
+        Role::Directions => {
+            "What `alarm_directions` gave for a reference period and the same phi. A row with NULL is skipped."
+        }
+        Role::Day => {
+            "The day that a state is of: a date, a time, a whole number or text, in whose order days follow each other. NULL \
+             and a day with two states are errors."
+        }
+        Role::DayState => "A value that `alarm_state` gave. NULL, a day without a row, is skipped.",
+        Role::Tolerance => {
+            "The change of a standardised imbalance that is tolerated: a literal number above 0, 0.1 if left out."
+        }
+        Role::FalseAlarms => {
+            "The chance of a false alarm in the first 365 days: a literal number between 0 and 1, 0.01 if left out."
+        }
+        Role::ReferenceDays => {
+            "How many of the first days are the reference: a literal number of whole weeks, 14 or more; 28 if left out."
+        }
     }
 }

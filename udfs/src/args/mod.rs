@@ -1,6 +1,8 @@
 //! Arguments of the aggregates: their meaning by position, their types, and the rows that count.
 
 mod call;
+mod day_state;
+mod directions;
 mod phi;
 mod role;
 mod rows;
@@ -8,6 +10,8 @@ mod spec;
 mod treatment;
 
 pub(crate) use call::Call;
+pub(crate) use day_state::day_state_fields;
+pub(crate) use directions::directions_fields;
 pub(crate) use phi::Phi;
 pub(crate) use role::Role;
 pub(crate) use rows::Rows;

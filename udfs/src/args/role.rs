@@ -20,6 +20,12 @@ pub(crate) enum Role {
     Binning,
     Lower,
     Upper,
+    Directions,
+    Day,
+    DayState,
+    Tolerance,
+    FalseAlarms,
+    ReferenceDays,
 }
 
 /// An argument that is the same for every row.
@@ -53,6 +59,12 @@ impl Role {
             Role::Binning => "binning",
             Role::Lower => "lower",
             Role::Upper => "upper",
+            Role::Directions => "directions",
+            Role::Day => "day",
+            Role::DayState => "state",
+            Role::Tolerance => "tolerance",
+            Role::FalseAlarms => "false_alarms",
+            Role::ReferenceDays => "reference_days",
         }
     }
 
@@ -67,6 +79,12 @@ impl Role {
             Role::Bins => "a literal whole number from 1 to 10000",
             Role::Binning => "the literal 'width' or 'mass'",
             Role::Lower | Role::Upper => "a literal number from 0 to 1",
+            Role::Directions => "what alarm_directions() gave",
+            Role::Day => "a date, a time, a whole number or text",
+            Role::DayState => "a state that alarm_state() gave",
+            Role::Tolerance => "a literal number above 0, such as 0.1",
+            Role::FalseAlarms => "a literal number between 0 and 1, such as 0.01",
+            Role::ReferenceDays => "a literal number of whole weeks, from 14 days to 364",
         }
     }
 
@@ -78,7 +96,10 @@ impl Role {
             | Role::PropensityBefore
             | Role::Error
             | Role::ImputedError
-            | Role::Covariate => None,
+            | Role::Covariate
+            | Role::Directions
+            | Role::Day
+            | Role::DayState => None,
             Role::Lambda | Role::Shrinkage => number(|x| x >= 0.0, None),
             Role::Level => number(|x| x > 0.0 && x < 1.0, Some(0.95)),
             Role::MaxWeight | Role::Threshold => number(|x| x > 0.0, None),
@@ -86,6 +107,9 @@ impl Role {
             Role::Binning => Some(Literal { kind: Kind::Choice(&["width", "mass"]), default: Some(0.0) }),
             Role::Lower => number(|x| (0.0..=1.0).contains(&x), Some(0.01)),
             Role::Upper => number(|x| (0.0..=1.0).contains(&x), Some(0.99)),
+            Role::Tolerance => number(|x| x > 0.0, Some(0.1)),
+            Role::FalseAlarms => number(|x| x > 0.0 && x < 1.0, Some(0.01)),
+            Role::ReferenceDays => number(|x| (14.0..=364.0).contains(&x) && x % 7.0 == 0.0, Some(28.0)),
         }
     }
 

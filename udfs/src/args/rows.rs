@@ -7,6 +7,7 @@ use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::datatypes::Float64Type;
 use datafusion_common::{DataFusionError, Result};
 
+use super::directions::Directions;
 use super::phi::Phi;
 use super::role::Role;
 use super::spec::Spec;
@@ -22,6 +23,7 @@ pub(crate) struct Rows<'a> {
     columns: Vec<Cow<'a, [f64]>>,
     pub(crate) phi: Phi<'a>,
     treatment: Treatment<'a>,
+    directions: Option<Directions<'a>>,
     /// Places in the batch of the rows that count; `None` when all do.
     selection: Option<Vec<usize>>,
     len: usize,
@@ -60,11 +62,20 @@ impl<'a> Rows<'a> {
             .map(|(role, array)| match role.literal() {
                 Some(_) => Cow::Borrowed(&[][..]),
                 None if *role == Role::Treated => read_column(treatment.treated(), selection.as_deref()),
+                None if *role == Role::Directions => Cow::Borrowed(&[][..]),
                 None => read_column(array, selection.as_deref()),
             })
             .collect();
         let len = selection.as_ref().map_or(scalars[0].len(), Vec::len);
-        let rows = Self { spec, columns, phi, treatment, selection, len, whole };
+        let directions = spec.position(Role::Directions).map(|place| {
+            let places: Box<dyn Iterator<Item = usize>> = match &selection {
+                None => Box::new(0..len),
+                Some(rows) => Box::new(rows.iter().copied()),
+            };
+            Directions::read(spec, &scalars[place], places, phi.width())
+        });
+        let directions = directions.transpose()?;
+        let rows = Self { spec, columns, phi, treatment, directions, selection, len, whole };
         if !spec.is_lenient() {
             spec.check(rows.treated(), rows.propensity())?;
             spec.check_propensity(Role::PropensityBefore, rows.treated(), rows.propensity_before())?;
@@ -108,6 +119,13 @@ impl<'a> Rows<'a> {
 
     pub(crate) fn selection(&self) -> Option<&[usize]> {
         self.selection.as_deref()
+    }
+
+    /// Mean and standard deviation of each element of φ, as the directions of the `i`-th row have them; none for a function
+    /// that takes no directions.
+    pub(crate) fn directions(&self, i: usize) -> [&'a [f64]; 2] {
+        let place = self.selection().map_or(i, |selection| selection[i]);
+        self.directions.map_or([&[]; 2], |directions| directions.of(place))
     }
 
     /// Where the rows belong; `None` where they are independent.

@@ -7,6 +7,8 @@ use arrow::datatypes::{DataType, Field};
 use datafusion_common::{DataFusionError, Result, exec_datafusion_err, plan_err};
 use datafusion_expr::Signature;
 
+use super::day_state::{day_state_fields, is_day_state};
+use super::directions::{directions_fields, is_directions};
 use super::role::{Kind, Literal, Role};
 use super::treatment::is_treatment;
 
@@ -167,6 +169,14 @@ impl Spec {
                     Role::Treated => DataType::Boolean,
                     _ => DataType::Float64,
                 }),
+                t if role == Role::Directions && is_directions(t) => {
+                    coerced.push(DataType::Struct(directions_fields()))
+                }
+                t if role == Role::Day && is_day(t) => coerced.push(t.clone()),
+                t if role == Role::DayState && is_day_state(t) => coerced.push(DataType::Struct(day_state_fields())),
+                _ if matches!(role, Role::Directions | Role::Day | Role::DayState) => {
+                    return refuse(at, role.name(), role.expects());
+                }
                 t if is_number(t) && !is_choice => coerced.push(DataType::Float64),
                 _ => return refuse(at, role.name(), role.expects()),
             }
@@ -279,6 +289,13 @@ pub(crate) fn is_number(data_type: &DataType) -> bool {
         DataType::Dictionary(_, values) => values.is_numeric(),
         other => other.is_numeric(),
     }
+}
+
+/// Whether values of this type can stand for days.
+fn is_day(data_type: &DataType) -> bool {
+    data_type.is_integer()
+        || data_type.is_string()
+        || matches!(data_type, DataType::Date32 | DataType::Date64 | DataType::Timestamp(..))
 }
 
 /// The list type φ is read as, or `None` if `data_type` is not a list of numbers.

@@ -1,5 +1,10 @@
 //! Balance of treated and untreated rows under the propensity weights.
 
+mod alarm_days;
+mod alarm_directions;
+mod alarm_fold;
+mod alarm_state;
+mod balance_alarm;
 mod balance_drift;
 mod balance_merge;
 mod balance_state;
@@ -53,6 +58,9 @@ functions! {
         imbalance_both::{imbalance_both, imbalance_both_udaf},
         imbalance_bias::{imbalance_bias, imbalance_bias_udaf},
         imbalance_bias_dr::{imbalance_bias_dr, imbalance_bias_dr_udaf},
+        alarm_directions::{alarm_directions, alarm_directions_udaf},
+        alarm_state::{alarm_state, alarm_state_udaf},
+        balance_alarm::{balance_alarm, balance_alarm_udaf},
         smd::{smd, smd_udaf},
         variance_ratio::{variance_ratio, variance_ratio_udaf},
         ks::{ks, ks_udaf},

@@ -37,6 +37,11 @@ pub(crate) struct Comoment<'a> {
 }
 
 impl Comoment<'_> {
+    /// Sum of the squared distances of element `k` to its mean.
+    pub(crate) fn square(&self, k: usize) -> f64 {
+        self.comoment[diagonal(self.mean.len(), k)]
+    }
+
     /// Sum of products of the distances of elements `i` and `j` to their means; needs the whole matrix.
     pub(crate) fn product(&self, i: usize, j: usize) -> f64 {
         self.comoment[place(i, j)]

@@ -7,9 +7,10 @@ use counterweight_udfs::expr_fn::*;
 use counterweight_udfs::{all_aggregates, all_scalars};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::concat_batches;
+use datafusion::arrow::datatypes::DataType;
 use datafusion::dataframe::DataFrame;
 use datafusion::logical_expr::{Expr, ExprFunctionExt};
-use datafusion::prelude::{SessionConfig, SessionContext, col, lit};
+use datafusion::prelude::{SessionConfig, SessionContext, cast, col, lit};
 
 use crate::sql::session;
 
@@ -35,6 +36,22 @@ fn calls() -> Vec<(Expr, &'static str)> {
         (imbalance_both(o(), p(), phi()), "imbalance_both(o, p, x, y)"),
         (imbalance_bias(o(), p(), e(), vec![]), "imbalance_bias(o, p, e)"),
         (imbalance_bias_dr(o(), p(), e(), i(), phi()), "imbalance_bias_dr(o, p, e, i, x, y)"),
+        (alarm_directions(o(), p(), phi()), "alarm_directions(o, p, x, y)"),
+        (alarm_state(o(), p(), col("a"), phi()), "alarm_state(o, p, a, x, y)"),
+        (
+            balance_alarm(
+                cast(col("x") * lit(10), DataType::Int64),
+                col("w"),
+                Some(lit(0.2)),
+                Some(lit(0.05)),
+                Some(lit(14)),
+            ),
+            "balance_alarm(CAST(x * 10 AS BIGINT), w, 0.2, 0.05, 14)",
+        ),
+        (
+            balance_alarm(cast(col("x") * lit(10), DataType::Int64), col("w"), None, None, None),
+            "balance_alarm(CAST(x * 10 AS BIGINT), w)",
+        ),
         (smd(o(), p(), phi()), "smd(o, p, x, y)"),
         (variance_ratio(o(), p(), vec![col("x")]), "variance_ratio(o, p, x)"),
         (ks(o(), p(), col("x")), "ks(o, p, x)"),
@@ -110,13 +127,14 @@ fn calls() -> Vec<(Expr, &'static str)> {
 }
 
 const LOG: &str = "
-    SELECT log.*, [x, y] AS l, s, z
+    SELECT log.*, [x, y] AS l, s, z, a, alarm_state(o, p, a, x, y) OVER () AS w
     FROM (VALUES (1, true, 0.5, 0.4, 0.25, 0.5, 1.0, 3.0), (1, true, 0.8, 0.5, 0.5, 0.25, -2.0, 1.0),
                  (1, false, 0.5, 0.6, NULL, 0.5, 0.5, -1.0), (2, false, 0.2, 0.3, NULL, 0.125, 1.5, 2.0),
                  (2, true, 0.3, 0.2, 0.75, 0.5, -1.0, 4.0), (2, false, 0.7, 0.4, NULL, 0.25, 2.5, -3.0))
            AS log (day, o, p, q, e, i, x, y)
     CROSS JOIN (SELECT balance_state(o, p, p) AS s FROM (VALUES (true, 0.5), (false, 0.25)) AS t (o, p))
-    CROSS JOIN (SELECT balance_state(o, p, p) AS z FROM (VALUES (false, 0.5), (true, 0.75)) AS t (o, p))";
+    CROSS JOIN (SELECT balance_state(o, p, p) AS z FROM (VALUES (false, 0.5), (true, 0.75)) AS t (o, p))
+    CROSS JOIN (SELECT alarm_directions(o, p, p, 2 * p) AS a FROM (VALUES (false, 0.5), (true, 0.75)) AS t (o, p))";
 
 async fn log() -> (SessionContext, DataFrame) {
     let ctx = session(SessionConfig::new().with_target_partitions(2));

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod accumulators;
+mod alarm;
 mod arguments;
 mod balance;
 mod differential;
