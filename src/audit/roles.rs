@@ -190,7 +190,7 @@ impl Roles {
     /// Whether functions do not refuse a row of the view, and it has its clusters.
     fn is_sound(&self, functions: &dyn FunctionRegistry) -> Result<Expr, DataFusionError> {
         let names = ["treated".to_owned(), "propensity".to_owned()].into_iter().chain(self.phi_names());
-        let refused = functions.udf("refused_for")?.call(names.map(|name| ident(name)).collect());
+        let refused = functions.udf("refused_for")?.call(names.map(ident).collect());
         Ok(self.clusters().into_iter().fold(refused.is_null(), |sound, name| sound.and(ident(name).is_not_null())))
     }
 

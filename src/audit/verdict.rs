@@ -11,7 +11,7 @@ pub(super) struct Verdict {
     pub(super) alarm: bool,
     /// Whether what was looked at balances; `None` of a check that does not tell.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) value: Option<Balanced>,
+    pub(super) value: Option<Conclusion>,
     /// Whether it goes without saying.
     #[serde(skip)]
     pub(super) is_plain: bool,
@@ -20,7 +20,7 @@ pub(super) struct Verdict {
 /// Whether rows balance, as far as is tolerated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Balanced {
+pub(super) enum Conclusion {
     /// Every effect is within its tolerance.
     Balanced,
     /// One is beyond it.
@@ -29,7 +29,7 @@ pub(super) enum Balanced {
     Undecided,
 }
 
-impl Balanced {
+impl Conclusion {
     pub(super) const ALL: [Self; 3] = [Self::Balanced, Self::Unbalanced, Self::Undecided];
 
     /// What `balance_verdict` calls it.
@@ -68,8 +68,8 @@ impl Verdict {
     }
 
     /// Whether rows balance: a reason to distrust the propensities where they are shown not to.
-    pub(super) fn of(value: Balanced, text: impl Into<String>) -> Self {
-        Self { alarm: value == Balanced::Unbalanced, value: Some(value), ..Self::calm(text) }
+    pub(super) fn of(value: Conclusion, text: impl Into<String>) -> Self {
+        Self { alarm: value == Conclusion::Unbalanced, value: Some(value), ..Self::calm(text) }
     }
 
     /// What goes without saying.

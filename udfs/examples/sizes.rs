@@ -2,7 +2,7 @@
 //! that is known: the tables of `docs/statistics.md`.
 //!
 //!     cargo run --release --workspace --example sizes [LOGS]
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs, clippy::unwrap_used, dead_code)]
 
 #[path = "../tests/it/worlds.rs"]
 mod worlds;

@@ -5,7 +5,7 @@ use super::segments::shares;
 use crate::audit::figures::figures;
 use crate::audit::gauges::{AUDIT, Gauges, family};
 use crate::audit::text::{short, signed};
-use crate::audit::verdict::{Balanced, Verdict};
+use crate::audit::verdict::{Conclusion, Verdict};
 use crate::metrics::Family;
 
 const ELEMENTS: Family =
@@ -47,7 +47,7 @@ impl Check for Element {
         let worst = rows.first()?;
         let (name, imbalance) = (&worst.name, worst.imbalance?);
         let (far, between) = (signed(imbalance), [short(worst.lower?), short(worst.upper?)].join(" to "));
-        let value = Balanced::of_counts(worst.out_of_balance, worst.undecided);
+        let value = Conclusion::of_counts(worst.out_of_balance, worst.undecided);
         let shares = shares(worst.elements, "elements of phi", worst.out_of_balance, worst.balanced, worst.undecided);
         if worst.out_of_balance == 0 {
             return Some(Verdict::of(value, format!("{shares}; the furthest off, {name:?}, is {far} ({between})")));

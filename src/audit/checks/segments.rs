@@ -5,7 +5,7 @@ use super::balance::set_balance;
 use crate::audit::figures::figures;
 use crate::audit::gauges::{Gauges, family};
 use crate::audit::text::{segment_name, short, signed};
-use crate::audit::verdict::{Balanced, Verdict};
+use crate::audit::verdict::{Conclusion, Verdict};
 use crate::metrics::Family;
 
 const SEGMENTS: &[&str] = &["table", "audit", "segment_column"];
@@ -47,7 +47,7 @@ impl Check for Segment {
 
     fn verdict(rows: &[Self]) -> Option<Verdict> {
         let worst = rows.first()?;
-        let value = Balanced::of_counts(worst.out_of_balance, worst.undecided);
+        let value = Conclusion::of_counts(worst.out_of_balance, worst.undecided);
         let shares = shares(worst.segments, "segments", worst.out_of_balance, worst.balanced, worst.undecided);
         if worst.out_of_balance == 0 {
             return Some(Verdict::of(value, shares));

@@ -4,7 +4,7 @@ use super::Check;
 use super::segments::shares;
 use crate::audit::figures::figures;
 use crate::audit::gauges::{AUDIT, Gauges, family};
-use crate::audit::verdict::{Balanced, Verdict};
+use crate::audit::verdict::{Conclusion, Verdict};
 use crate::metrics::Family;
 
 const DAYS_OUT: Family =
@@ -30,7 +30,7 @@ impl Check for Day {
     fn verdict(rows: &[Self]) -> Option<Verdict> {
         let day = rows.first()?;
         let text = shares(day.days, "days", day.out_of_balance, day.balanced, day.undecided);
-        Some(Verdict::of(Balanced::of_counts(day.out_of_balance, day.undecided), text))
+        Some(Verdict::of(Conclusion::of_counts(day.out_of_balance, day.undecided), text))
     }
 
     fn gauges(rows: &[Self], gauges: &mut Gauges) {

@@ -4,7 +4,7 @@ use super::Check;
 use crate::audit::figures::figures;
 use crate::audit::gauges::{Gauges, family};
 use crate::audit::text::{short, signed};
-use crate::audit::verdict::{Balanced, Verdict};
+use crate::audit::verdict::{Conclusion, Verdict};
 use crate::metrics::Family;
 
 const VERDICT: Family = family(
@@ -69,7 +69,7 @@ impl Check for Effect {
 
     fn verdict(rows: &[Self]) -> Option<Verdict> {
         let first = rows.first()?;
-        let value = Balanced::named(first.verdict.as_deref()?)?;
+        let value = Conclusion::named(first.verdict.as_deref()?)?;
         let find = |name: &str| rows.iter().find(|row| row.effect == name);
         let decides = first.decides.as_deref().unwrap_or_default();
         let ips = find("bias_ips").and_then(|row| row.bias("IPS"));
@@ -82,9 +82,11 @@ impl Check for Effect {
             (false, false) => format!("{imbalance}, and moves the {moves}"),
         };
         let why = match (value, decides, first.rows_to_decide) {
-            (Balanced::Undecided, _, Some(rows)) => format!(", about {} rows would decide", short(rows as f64)),
-            (Balanced::Undecided, "cluster", _) => ", a group of clusters has more than a tenth of the variance".into(),
-            (Balanced::Undecided, "bias_ips", _) if ips.is_none() => {
+            (Conclusion::Undecided, _, Some(rows)) => format!(", about {} rows would decide", short(rows as f64)),
+            (Conclusion::Undecided, "cluster", _) => {
+                ", a group of clusters has more than a tenth of the variance".into()
+            }
+            (Conclusion::Undecided, "bias_ips", _) if ips.is_none() => {
                 ", too few treated rows have an error to tell what it does to IPS".into()
             }
             _ => String::new(),
@@ -99,7 +101,7 @@ impl Check for Effect {
             gauges.set_labelled(UPPER, &[&row.effect], row.upper);
         }
         if let Some(found) = rows.first().and_then(|row| row.verdict.as_deref()) {
-            for value in Balanced::ALL {
+            for value in Conclusion::ALL {
                 gauges.set_labelled(VERDICT, &[value.name()], Some(f64::from(u8::from(value.name() == found))));
             }
         }
