@@ -245,10 +245,7 @@ impl JsonSchema for Columns {
                 json_schema!({ "type": "array", "items": { "type": "string" }, "description": role.meaning() })
             }
             ColumnKind::Identities => json_schema!({
-                "anyOf": [
-                    { "type": "string" },
-                    { "type": "array", "items": { "type": "string" }, "maxItems": 2 },
-                ],
+                "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }],
                 "description": role.meaning(),
             }),
             _ => json_schema!({ "type": "string", "description": role.meaning() }),
