@@ -4,6 +4,8 @@
 //!     cargo run --release --workspace --example alarms [YEARS]
 #![allow(missing_docs, clippy::unwrap_used, dead_code)]
 
+#[path = "../tests/it/day_worlds.rs"]
+mod day_worlds;
 #[path = "../tests/it/worlds.rs"]
 mod worlds;
 
@@ -17,7 +19,8 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use worlds::{Days, batch};
+use day_worlds::Days;
+use worlds::batch;
 
 /// Days that are made and added up at a time.
 const AT_ONCE: u32 = 14;

@@ -7,8 +7,9 @@ use datafusion::prelude::SessionContext;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use crate::day_worlds::Days;
 use crate::sql::{assert_close, config, failure, numbers, session_with};
-use crate::worlds::{Days, Row, batch};
+use crate::worlds::{Row, batch};
 
 /// Days of a world, from a seed.
 fn days(world: &Days, count: u32, seed: u64) -> Vec<Vec<Row>> {

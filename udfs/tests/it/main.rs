@@ -5,6 +5,7 @@ mod accumulators;
 mod alarm;
 mod arguments;
 mod balance;
+mod day_worlds;
 mod differential;
 mod documentation;
 mod effects;
