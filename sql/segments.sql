@@ -38,14 +38,24 @@ figures AS (
   FROM checked
   GROUP BY segment
 ),
+-- The exact tail makes up for skewness: Student's law has the degrees of so many groups.
+freed AS (
+  SELECT
+    *,
+    array_repeat(
+      greatest(1, CAST(coalesce(arm['clusters'], arm['n']) AS DOUBLE) - 1), CAST(array_length(arm['estimate']) AS BIGINT)
+    ) AS degrees
+  FROM figures
+),
 -- The intervals, with the exact tail of propensities at either end of what is tolerated.
 judged AS (
   SELECT
     *,
+    balance_verdict(arm, NULL, /*tolerance*/ 0.1, /*bias_tolerance*/ 0.05, /*confidence*/ 0.99) AS judged,
     balance_verdict(
       named_struct(
         'n', arm['n'], 'estimate', arm['estimate'], 'std_error', arm['std_error'], 'lower', arm['lower'],
-        'upper', arm['upper'], 'degrees', arm['degrees'], 'p_value', higher['p_value'], 'clusters', arm['clusters'],
+        'upper', arm['upper'], 'degrees', degrees, 'p_value', higher['p_value'], 'clusters', arm['clusters'],
         'largest_share', arm['largest_share']
       ),
       NULL, /*tolerance*/ 0.1, /*bias_tolerance*/ 0.05, /*confidence*/ 0.99
@@ -53,18 +63,17 @@ judged AS (
     balance_verdict(
       named_struct(
         'n', arm['n'], 'estimate', arm['estimate'], 'std_error', arm['std_error'], 'lower', arm['lower'],
-        'upper', arm['upper'], 'degrees', arm['degrees'], 'p_value', lower['p_value'], 'clusters', arm['clusters'],
+        'upper', arm['upper'], 'degrees', degrees, 'p_value', lower['p_value'], 'clusters', arm['clusters'],
         'largest_share', arm['largest_share']
       ),
       NULL, /*tolerance*/ 0.1, /*bias_tolerance*/ 0.05, /*confidence*/ 0.99
     ) AS of_lower
-  FROM figures
+  FROM freed
 ),
 tested AS (
   SELECT
     *,
     bmse / nullif(greatest(noise_floor, (noise_floor + bmse / n) * scatter), 0) AS times_noise,
-    CASE WHEN of_higher['p_value'] < of_lower['p_value'] THEN of_lower ELSE of_higher END AS judged,
     greatest(of_higher['p_value'], of_lower['p_value']) AS p_value
   FROM judged
 ),

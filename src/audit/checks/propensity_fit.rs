@@ -18,7 +18,6 @@ figures! {
 impl Check for PropensityFit {
     const NAME: &'static str = "propensity_fit";
     const SQL: &'static str = include_str!("../../../sql/propensity_fit.sql");
-
     const HIDDEN: &'static [&'static str] = &["level"];
 
     fn verdict(rows: &[Self]) -> Option<Verdict> {
