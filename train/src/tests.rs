@@ -162,7 +162,7 @@ async fn a_model_whose_folder_cannot_be_written_in_the_end_is_kept_elsewhere() {
     let mut context = context(folder.path(), &["train.output=${dir}/sub/model/"]).unwrap();
     context.events = Arc::new(Blocks(folder.path().join("sub")));
     let (report, ended) = TrainOperator.report(&context).await.unwrap();
-    assert!(report.text.contains("log_loss") && report.outputs.is_empty(), "{}", report.text);
+    assert!(report.text.contains("log loss") && report.outputs.is_empty(), "{}", report.text);
     let kept = |error: &Error| {
         let error = error.to_string();
         error.split("the model is kept in ").nth(1).and_then(|rest| rest.split(": ").next()).expect(&error).to_owned()

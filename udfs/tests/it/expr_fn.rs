@@ -103,7 +103,7 @@ fn calls() -> Vec<(Expr, &'static str)> {
         (mrdr_weight(o(), p()), "mrdr_weight(o, p)"),
         (clip_propensity(p(), lit(0.3), lit(0.6)), "clip_propensity(p, 0.3, 0.6)"),
         (skipped_for(o(), e(), phi()), "skipped_for(o, e, x, y)"),
-        (refused_for(o(), p(), phi()), "refused_for(o, p, x, y)"),
+        (refused_for(o(), lit(2.0), phi()), "refused_for(o, 2.0, x, y)"),
         (treatment(o(), col("day"), Some(col("y")), Some(lit(16))), "treatment(o, day, y, 16)"),
         (treatment(o(), col("day"), None, Some(lit(16))), "treatment(o, day, NULL, 16)"),
         (treatment(o(), col("day"), None, None), "treatment(o, day)"),
