@@ -68,8 +68,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Experiment(args) => experiment::run(&global, args).await,
         Command::Functions(args) => functions::run(args),
         Command::Schema(args) => schema::run(args),
-        Command::Score(_) | Command::Train(_) => train::hand_over(),
+        Command::Score(args) => train::hand_over(|| args.beside_others(&global)),
         Command::Simulate(args) => simulate::run(&global, args).await,
         Command::Sql(args) => sql::run(&global, args).await,
+        Command::Train(args) => train::hand_over(|| args.beside_others(&global)),
     })
 }

@@ -68,7 +68,7 @@ impl ExternalOperator {
     async fn process(&self, work: Work, context: &JobContext) -> Result<(Vec<Finding>, Option<Report>)> {
         let program = self.program.path()?;
         let mut command = Command::new(&program);
-        let beside_others = self.beside_others || context.job.session.beside_others;
+        let beside_others = || self.beside_others || context.job.session.beside_others;
         command.arg("operate").envs(waiting(beside_others)).kill_on_drop(true);
         if let Some(threads) = context.job.session.threads {
             command.args(["--threads", &threads.to_string()]);

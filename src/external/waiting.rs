@@ -9,11 +9,14 @@ const ALONE: u32 = 20_000;
 /// Of one that shares them: threads that spin keep those away that they wait for.
 const BESIDE_OTHERS: u32 = 1_000;
 
-/// The environment variable to start the executable with; none where the user has chosen.
-pub fn waiting(beside_others: bool) -> Option<(&'static str, String)> {
-    let is_chosen = [SPINS, "OMP_WAIT_POLICY"].iter().any(|name| std::env::var_os(name).is_some());
-    let spins = if beside_others || has_quota() { BESIDE_OTHERS } else { ALONE };
-    (!is_chosen).then(|| (SPINS, spins.to_string()))
+/// The environment variable to start the executable with; none where the user has chosen, or whoever started this process.
+/// Only else is asked whether other work runs on the same processors.
+pub fn waiting(beside_others: impl FnOnce() -> bool) -> Option<(&'static str, String)> {
+    if [SPINS, "OMP_WAIT_POLICY"].iter().any(|name| std::env::var_os(name).is_some()) {
+        return None;
+    }
+    let spins = if has_quota() || beside_others() { BESIDE_OTHERS } else { ALONE };
+    Some((SPINS, spins.to_string()))
 }
 
 /// Whether a control group gives the process less than the processors that it runs on, as a CPU limit of a pod does.

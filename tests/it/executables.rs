@@ -57,6 +57,29 @@ fn a_missing_or_another_executable_is_told_with_what_to_do() {
 }
 
 #[test]
+fn the_job_or_the_user_says_how_long_threads_of_the_trainer_spin() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("counterweight-train");
+    let version = env!("CARGO_PKG_VERSION");
+    let text =
+        format!("#!/bin/sh\n[ \"$1\" = --version ] && echo counterweight-train {version} || echo $GOMP_SPINCOUNT\n");
+    std::fs::write(&program, text).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let job = folder.path().join("job.toml");
+    std::fs::write(&job, "name = \"x\"\nsession.beside_others = true\n").unwrap();
+    for command in ["train", "score"] {
+        let run = || {
+            let mut run = counterweight();
+            run.arg(command).arg(&job).env("COUNTERWEIGHT_TRAIN", &program);
+            run.env_remove("GOMP_SPINCOUNT").env_remove("OMP_WAIT_POLICY");
+            run
+        };
+        assert_eq!(succeed(&mut run()), "1000\n");
+        assert_eq!(succeed(run().env("GOMP_SPINCOUNT", "7")), "7\n");
+    }
+}
+
+#[test]
 fn a_host_embeds_an_audit_and_adds_an_operator() {
     let program = std::path::Path::new(env!("CARGO_BIN_EXE_counterweight")).with_file_name("examples").join("embed");
     let printed = succeed(&mut Command::new(program));

@@ -35,12 +35,17 @@ enum Subcommands {
 
 fn main() -> ExitCode {
     let Cli { global, command } = Cli::parse();
-    let (name, patience, beside_others) = match &command {
-        Subcommands::Train(args) => ("train", PATIENCE_OF_TRAINING, args.beside_others(&global)),
-        Subcommands::Score(args) => ("score", PATIENCE, args.beside_others(&global)),
+    let (name, patience) = match &command {
+        Subcommands::Train(_) => ("train", PATIENCE_OF_TRAINING),
+        Subcommands::Score(_) => ("score", PATIENCE),
         Subcommands::Operate => return operate::main(&global),
     };
     start_logging(&global);
+    let beside_others = || match &command {
+        Subcommands::Train(args) => args.beside_others(&global),
+        Subcommands::Score(args) => args.beside_others(&global),
+        Subcommands::Operate => false,
+    };
     if let Some(error) = start_anew(beside_others) {
         tracing::debug!("threads wait as libtorch has it: {error}");
     }
@@ -57,7 +62,7 @@ fn main() -> ExitCode {
 
 /// Starts this process anew with what its environment lacks: see [`waiting`]. Returns where there is nothing to add, or it
 /// cannot be done.
-fn start_anew(beside_others: bool) -> Option<std::io::Error> {
+fn start_anew(beside_others: impl FnOnce() -> bool) -> Option<std::io::Error> {
     let variable = waiting(beside_others)?;
     let this = std::env::current_exe().ok()?;
     Some(Command::new(this).args(std::env::args_os().skip(1)).envs([variable]).exec())
