@@ -15,7 +15,7 @@ pub(crate) use directions::directions_fields;
 pub(crate) use phi::Phi;
 pub(crate) use role::Role;
 pub(crate) use rows::Rows;
-pub(crate) use spec::{Divides, Spec, is_number};
+pub(crate) use spec::{Divides, Spec, is_number, named_signature};
 pub(crate) use treatment::{Clustering, MOST_GROUPS, Membership};
 
 /// Maps three columns of equal length to one.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field};
 use datafusion_common::{DataFusionError, Result, exec_datafusion_err, plan_err};
-use datafusion_expr::Signature;
+use datafusion_expr::{Signature, Volatility};
 
 use super::day_state::{day_state_fields, is_day_state};
 use super::directions::{directions_fields, is_directions};
@@ -130,9 +130,7 @@ impl Spec {
 
     /// A signature whose arguments can also be given by name.
     pub(crate) fn signature(&self) -> Signature {
-        Signature::user_defined(datafusion_expr::Volatility::Immutable)
-            .with_parameter_names(self.parameter_names())
-            .expect("role names are distinct")
+        named_signature(self.parameter_names())
     }
 
     /// The types the arguments are cast to before they reach an accumulator: scalars become
@@ -311,4 +309,14 @@ fn coerce_list(data_type: &DataType) -> Option<DataType> {
         DataType::FixedSizeList(field, length) => element(field).map(|field| DataType::FixedSizeList(field, *length)),
         _ => None,
     }
+}
+
+/// The signature of a function that looks at the types of its arguments itself.
+///
+/// # Panics
+/// Where two parameters have one name.
+pub(crate) fn named_signature(parameters: Vec<impl Into<String>>) -> Signature {
+    Signature::user_defined(Volatility::Immutable)
+        .with_parameter_names(parameters)
+        .expect("parameter names are distinct")
 }

@@ -3,11 +3,11 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, StringArray, StructArray};
 use arrow::datatypes::{DataType, Field, Fields, Float64Type, UInt64Type};
 use datafusion_common::{Result, exec_err, plan_err};
-use datafusion_expr::{ColumnarValue, Documentation, Expr, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
+use datafusion_expr::{ColumnarValue, Documentation, Expr, ScalarFunctionArgs, ScalarUDFImpl, Signature};
 
 use super::bias::bias_fields;
 use super::effect::imbalance_fields;
-use crate::args::is_number;
+use crate::args::{is_number, named_signature};
 use crate::docs;
 use crate::inference::{sidak, student_quantile, student_tail};
 use crate::results::{counts, numbers, struct_fields, structs};
@@ -83,11 +83,8 @@ struct BalanceVerdict {
 
 impl BalanceVerdict {
     fn new() -> Self {
-        let names = PARAMETERS.map(|(name, _)| name).to_vec();
         Self {
-            signature: Signature::user_defined(Volatility::Immutable)
-                .with_parameter_names(names)
-                .expect("parameter names are distinct"),
+            signature: named_signature(PARAMETERS.map(|(name, _)| name).to_vec()),
             documentation: docs::documentation::<Self>(
                 SYNTAX,
                 &PARAMETERS,

@@ -5,6 +5,7 @@ mod clip_propensity;
 mod inverse_propensity_weight;
 mod log_loss;
 mod mrdr_weight;
+mod reason;
 mod refused_for;
 mod skipped_for;
 mod squared_error;
@@ -19,11 +20,9 @@ use arrow::array::{Array, AsArray, Float64Array};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Float64Type};
 use datafusion_common::{DataFusionError, Result, ScalarValue, exec_datafusion_err, plan_err};
-use datafusion_expr::{
-    ColumnarValue, DocSection, Documentation, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
-};
+use datafusion_expr::{ColumnarValue, DocSection, Documentation, ScalarFunctionArgs, ScalarUDFImpl, Signature};
 
-use crate::args::is_number;
+use crate::args::{is_number, named_signature};
 use crate::docs::{self, Documented};
 
 const SECTION: DocSection = DocSection {
@@ -82,11 +81,8 @@ where
     Self: Documented,
 {
     fn new() -> Self {
-        let names = F::PARAMETERS.map(|(name, _)| name).to_vec();
         Self {
-            signature: Signature::user_defined(Volatility::Immutable)
-                .with_parameter_names(names)
-                .expect("parameter names are distinct"),
+            signature: named_signature(F::PARAMETERS.map(|(name, _)| name).to_vec()),
             documentation: docs::documentation::<Self>(F::syntax(), &F::PARAMETERS, F::EXAMPLE, &[]),
             function: PhantomData,
         }

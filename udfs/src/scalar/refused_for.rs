@@ -1,23 +1,24 @@
-use std::sync::Arc;
-
 use arrow::array::{Array, ArrayRef, AsArray, StringArray};
-use arrow::datatypes::{DataType, Float64Type};
+use arrow::datatypes::Float64Type;
 use datafusion_common::Result;
-use datafusion_expr::{ColumnarValue, Documentation, Expr, ScalarFunctionArgs, ScalarUDFImpl, Signature};
+use datafusion_expr::Expr;
 
+use super::reason::{Reason, ReasonUdf};
 use crate::args::{Phi, Role, Spec};
-use crate::docs;
 
 scalar! {
     /// Why the balance functions refuse a row with an error: `'treated'` is not 0 or 1; `'propensity'` is not from 0 to 1;
     /// `'impossible'`: it is treated with a propensity of 0, or untreated with one of 1; `'phi'` is NaN or infinite. NULL
     /// where they take it, and of NULLs, for which they skip it.
-    refused_for(treated: Expr, propensity: Expr, phi: Vec<Expr>), refused_for_udf: RefusedFor
+    refused_for(treated: Expr, propensity: Expr, phi: Vec<Expr>), refused_for_udf: ReasonUdf<RefusedFor>
 }
 
-const SPEC: Spec = Spec::new("refused_for", &[Role::Treated, Role::Propensity]).with_phi();
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct RefusedFor;
 
-const EXAMPLE: &str = "> SELECT refused_for(clicked, p) AS why, count(*) AS n
+impl Reason for RefusedFor {
+    const SPEC: Spec = Spec::new("refused_for", &[Role::Treated, Role::Propensity]).with_phi();
+    const EXAMPLE: &'static str = "> SELECT refused_for(clicked, p) AS why, count(*) AS n
   FROM (VALUES (1, 0.5), (1, 0.0), (0, 0.0), (1, 1.7), (0, NULL)) AS log (clicked, p)
   GROUP BY why ORDER BY n, why;
 +------------+---+
@@ -27,47 +28,10 @@ const EXAMPLE: &str = "> SELECT refused_for(clicked, p) AS why, count(*) AS n
 | propensity | 1 |
 |            | 3 |
 +------------+---+";
+    const RELATED: &'static [&'static str] = &["skipped_for", "propensity_profile"];
 
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct RefusedFor {
-    signature: Signature,
-    documentation: Documentation,
-}
-
-impl RefusedFor {
-    fn new() -> Self {
-        let arguments = [
-            ("treated", "The treatment: a boolean or a number, or what `treatment` gives."),
-            ("propensity", "The learned propensity: a number."),
-            ("phi", "The balancing representation φ, as `bmse` takes it."),
-        ];
-        let documentation =
-            docs::documentation::<Self>(SPEC.syntax(), &arguments, EXAMPLE, &["skipped_for", "propensity_profile"]);
-        Self { signature: SPEC.signature(), documentation }
-    }
-}
-
-impl ScalarUDFImpl for RefusedFor {
-    fn name(&self) -> &str {
-        SPEC.name
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
-        SPEC.coerce(arg_types)
-    }
-
-    fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Utf8)
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let arrays = args.args.iter().map(|arg| arg.to_array(args.number_rows)).collect::<Result<Vec<ArrayRef>>>()?;
-        let (scalars, phi) = arrays.split_at(SPEC.roles.len());
-        let is_finite = Phi::read(phi)?.finite(args.number_rows)?;
+    fn reasons(scalars: &[ArrayRef], phi: &Phi, rows: usize) -> Result<StringArray> {
+        let is_finite = phi.finite(rows)?;
         let treated = scalars[0].as_struct_opt().map_or(&scalars[0], |parts| parts.column(0));
         let treated = |row: usize| {
             let value = || match treated.as_boolean_opt() {
@@ -87,11 +51,6 @@ impl ScalarUDFImpl for RefusedFor {
                 _ => None,
             }
         };
-        let values: StringArray = (0..args.number_rows).map(refused).collect();
-        Ok(ColumnarValue::Array(Arc::new(values)))
-    }
-
-    fn documentation(&self) -> Option<&Documentation> {
-        Some(&self.documentation)
+        Ok((0..rows).map(refused).collect())
     }
 }

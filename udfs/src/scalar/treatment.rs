@@ -5,10 +5,10 @@ use arrow::buffer::NullBuffer;
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Float64Type, Int64Type, UInt64Type};
 use datafusion_common::{Result, ScalarValue, exec_err, internal_err, plan_err};
-use datafusion_expr::{ColumnarValue, Documentation, Expr, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
+use datafusion_expr::{ColumnarValue, Documentation, Expr, ScalarFunctionArgs, ScalarUDFImpl, Signature};
 use twox_hash::XxHash64;
 
-use crate::args::{Clustering, MOST_GROUPS, is_number};
+use crate::args::{Clustering, MOST_GROUPS, is_number, named_signature};
 use crate::docs;
 
 scalar! {
@@ -68,11 +68,8 @@ struct Treatment {
 
 impl Treatment {
     fn new() -> Self {
-        let names = PARAMETERS.map(|(name, _)| name).to_vec();
         Self {
-            signature: Signature::user_defined(Volatility::Immutable)
-                .with_parameter_names(names)
-                .expect("parameter names are distinct"),
+            signature: named_signature(PARAMETERS.map(|(name, _)| name).to_vec()),
             documentation: docs::documentation::<Self>(
                 SYNTAX,
                 &PARAMETERS,
