@@ -114,7 +114,7 @@ fn refusal(location: &str) -> String {
 }
 
 /// A store of which only what is allowed is read, listed or written.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Confined {
     inner: Arc<dyn ObjectStore>,
     allowed: Allowed,
@@ -156,12 +156,8 @@ impl Confined {
         if let Err(error) = self.admit_listed(prefix) {
             return futures::stream::once(async { Err(error) }).boxed();
         }
-        let of = self.again();
+        let of = self.clone();
         listed.and_then(move |object| std::future::ready(of.admit(&object.location).map(|()| object))).boxed()
-    }
-
-    fn again(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner), allowed: self.allowed.clone(), store: self.store.clone() }
     }
 }
 
@@ -202,7 +198,7 @@ impl ObjectStore for Confined {
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, StoreResult<Path>>) -> BoxStream<'static, StoreResult<Path>> {
-        let of = self.again();
+        let of = self.clone();
         let admitted = locations.and_then(move |path| std::future::ready(of.admit(&path).map(|()| path)));
         self.inner.delete_stream(admitted.boxed())
     }

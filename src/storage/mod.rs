@@ -142,9 +142,7 @@ impl Storage {
                 store.delete(&object.location).await?;
             }
         }
-        if folder.scheme() == "file"
-            && let Ok(path) = folder.to_file_path()
-        {
+        if let Some(path) = local_path(folder) {
             crate::output::sweep(&path);
             // It may hold what is not ours, or not be there.
             let _ = tokio::fs::remove_dir(path).await;

@@ -17,6 +17,8 @@ use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::support::Random;
+
 /// One exposure.
 #[derive(Debug, Clone)]
 struct Exposure {
@@ -43,19 +45,6 @@ impl Exposure {
 
     fn weight(&self) -> f64 {
         if self.treated { 1.0 / self.propensity } else { -1.0 / (1.0 - self.propensity) }
-    }
-}
-
-/// SplitMix64, from 0 to 1.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
     }
 }
 

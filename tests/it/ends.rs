@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value as Json, json};
 
-use crate::support::{counterweight, fail};
+use crate::support::{counterweight, fail, write_log};
 
 /// A cross join that takes minutes.
 const LONG: &str = "SELECT sum(a.value * b.value) FROM generate_series(1, 2000000) a, generate_series(1, 2000000) b \
@@ -88,11 +88,7 @@ fn json_lines(arguments: &[&str]) -> (Vec<Json>, Json) {
 #[test]
 fn each_run_is_told_by_one_json_line() {
     let folder = tempfile::tempdir().unwrap();
-    let mut rows = "who,what,p,treated,outcome\n".to_owned();
-    for row in 0..200 {
-        rows += &format!("u{},i{},0.5,{},{}\n", row % 10, row % 7, row % 2, row % 3 % 2);
-    }
-    std::fs::write(folder.path().join("log.csv"), rows).unwrap();
+    write_log(folder.path());
     let job = format!(
         r#"
         name = "told"

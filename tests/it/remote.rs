@@ -10,7 +10,7 @@ use counterweight::object_store::signer::Signer;
 
 use crate::proxy::{Fault, Proxy};
 use crate::s3_server::S3Server;
-use crate::support::{counterweight, fail, succeed};
+use crate::support::{counterweight, fail, succeed, write_log};
 
 const ROWS: usize = 60_000;
 const COUNT: &str = "SELECT count(*) AS n, sum(x) AS s FROM 's3://bucket/log.csv'";
@@ -244,11 +244,7 @@ fn parquet() -> Vec<u8> {
 
 /// A job over `log.csv` in `folder`, with what is to be hidden in each place that it may stand in.
 fn job_with_secrets(folder: &Path, table: &str) -> std::path::PathBuf {
-    let mut rows = "who,what,p,treated,outcome\n".to_owned();
-    for row in 0..200 {
-        rows += &format!("u{},i{},0.5,{},{}\n", row % 10, row % 7, row % 2, row % 3 % 2);
-    }
-    fs::write(folder.join("log.csv"), rows).unwrap();
+    write_log(folder);
     let job = format!(
         r#"
         name = "secretive"

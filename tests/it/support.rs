@@ -39,3 +39,25 @@ pub(crate) fn listed(folder: &Path, name: &str) -> std::path::PathBuf {
     let file = manifest["files"].as_array().unwrap().iter().find(|file| file["name"] == name);
     folder.join(file.unwrap_or_else(|| panic!("no {name} in {manifest}"))["path"].as_str().unwrap())
 }
+
+/// Writes a log of 200 rows to `log.csv` in `folder`: `who`, `what`, the propensity `p`, `treated` and `outcome`.
+pub(crate) fn write_log(folder: &Path) {
+    let mut rows = "who,what,p,treated,outcome\n".to_owned();
+    for row in 0..200 {
+        rows += &format!("u{},i{},0.5,{},{}\n", row % 10, row % 7, row % 2, row % 3 % 2);
+    }
+    std::fs::write(folder.join("log.csv"), rows).unwrap();
+}
+
+/// SplitMix64, from 0 to 1.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
